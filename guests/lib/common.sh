@@ -12,12 +12,13 @@
 #   build_pacsvisor PRESET TARGET…  configures and builds; the tree is build/PRESET
 #   inputs_hash FILE-OR-TEXT…       16 hex digits over files' contents and other words
 #
-# The commands given to run_step and cached are programs or functions of one simple command: bash
-# ignores `set -e` inside a function that is called from a condition.
+# Give programs to `cached` (a script may name itself): bash ignores `set -e` inside a function that
+# is called from a condition, and half a result would be kept.
 
 PACSVISOR_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 PACSVISOR_STARTED=${PACSVISOR_STARTED:-$EPOCHREALTIME}
-export PACSVISOR_STARTED LC_ALL=C.UTF-8
+# mkfs, depmod and their kind are in sbin, which an ordinary user's PATH lacks.
+export PACSVISOR_STARTED LC_ALL=C.UTF-8 PATH=$PATH:/usr/sbin:/sbin
 
 # --- What the project needs of Debian, by purpose ------------------------------------------------
 
@@ -25,7 +26,7 @@ export PACSVISOR_STARTED LC_ALL=C.UTF-8
 BUILD_PACKAGES=(
   cmake ninja-build g++ ccache pkg-config libexpected-dev libfmt-dev libspdlog-dev libcli11-dev
   libtomlplusplus-dev nlohmann-json3-dev libcpp-httplib-dev liburing-dev libzstd-dev libxxhash-dev
-  libssl-dev libslirp-dev libcapstone-dev libseccomp-dev libgtest-dev libgmock-dev
+  libssl-dev libslirp-dev libglib2.0-dev libcapstone-dev libseccomp-dev libgtest-dev libgmock-dev
   libbenchmark-dev zstd
 )
 # Building the guest images and speaking to the guest.
