@@ -14,9 +14,8 @@ Status Bus::Insert(uint64_t start, uint64_t size_bytes, BusDevice& device) {
   const std::unique_lock lock(mutex_);
   const auto next = entries_.lower_bound(start);
   const bool hits_next = next != entries_.end() && next->first - start < size_bytes;
-  const bool hits_previous =
-      next != entries_.begin() &&
-      start - std::prev(next)->first < std::prev(next)->second.size_bytes;
+  const bool hits_previous = next != entries_.begin() &&
+                             start - std::prev(next)->first < std::prev(next)->second.size_bytes;
   if (hits_next || hits_previous) {
     return Error::Make(ErrorCode::kBusy, "{} range {:#x}+{:#x} overlaps another device's", name_,
                        start, size_bytes);

@@ -1,5 +1,5 @@
-// An edge-triggered interrupt that a platform device raises. The machine hands the device one that is
-// an irqfd on an IOAPIC pin; tests hand it a counter.
+// An edge-triggered interrupt that a platform device raises. The machine hands the device one that
+// is an irqfd on an IOAPIC pin; tests hand it a counter.
 #pragma once
 
 namespace pacsvisor {

@@ -1,5 +1,5 @@
-// Message-signalled interrupts as a PCI function uses them. The machine implements these vectors with
-// KVM MSI routes and irqfds; tests with counters.
+// Message-signalled interrupts as a PCI function uses them. The machine implements these vectors
+// with KVM MSI routes and irqfds; tests with counters.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ struct MsiMessage {
 };
 
 // The vectors of one function.
-// Threads: SetMessage on vCPU threads under the function's lock, or before the machine runs; Trigger
-// on any thread, without blocking.
+// Threads: SetMessage on vCPU threads under the function's lock, or before the machine runs;
+// Trigger on any thread, without blocking.
 class MsiVectors {
  public:
   virtual ~MsiVectors() = default;

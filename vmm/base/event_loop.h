@@ -1,7 +1,7 @@
 // A thread that waits on descriptors (epoll) and calls back. One loop a worker: a disk, a network
 // device's queue pair, the console.
-// Threads: Add, Modify, Remove and the callbacks belong to the loop's own thread once it runs (before
-// Start: to the owner); Post, Start and Stop may be called from any other thread.
+// Threads: Add, Modify, Remove and the callbacks belong to the loop's own thread once it runs
+// (before Start: to the owner); Post, Start and Stop may be called from any other thread.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,8 @@ class EventLoop {
   static Result<std::unique_ptr<EventLoop>> Create(std::string name);
   ~EventLoop();  // stops and joins
 
-  // `events` as in epoll_ctl(2), level triggered. The descriptor is borrowed: it must stay open until
-  // Remove or the loop's end.
+  // `events` as in epoll_ctl(2), level triggered. The descriptor is borrowed: it must stay open
+  // until Remove or the loop's end.
   Status Add(int fd, uint32_t events, Callback callback);
   Status Modify(int fd, uint32_t events);
   void Remove(int fd);

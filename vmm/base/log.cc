@@ -70,7 +70,8 @@ void SetLogName(std::string_view name) {
 namespace internal {
 
 void LogText(LogLevel level, std::string_view text) {
-  // A library that throws is caught at the line that calls it; a log that cannot be written is lost.
+  // A library that throws is caught at the line that calls it; a log that cannot be written is
+  // lost.
   try {
     Logger().log(ToSpdlog(level), spdlog::string_view_t(text.data(), text.size()));
   } catch (...) {

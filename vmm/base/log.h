@@ -1,6 +1,5 @@
-// Logging to standard error by level (spdlog inside log.cc only). What a guest can trigger goes through
-// a RateLimitedLog, so that a guest cannot fill the host's logs.
-// Threads: any.
+// Logging to standard error by level (spdlog inside log.cc only). What a guest can trigger goes
+// through a RateLimitedLog, so that a guest cannot fill the host's logs. Threads: any.
 #pragma once
 
 #include <fmt/core.h>

@@ -68,8 +68,8 @@ Result<Mapping> Mapping::MapGuarded(size_t size_bytes, size_t alignment_bytes, i
   mapping.reservation_ = reservation;
   const uintptr_t start =
       AlignUp(reinterpret_cast<uintptr_t>(reservation) + alignment_bytes, alignment_bytes);
-  const int flags = MAP_FIXED | MAP_NORESERVE |
-                    (memfd >= 0 ? MAP_SHARED : (MAP_PRIVATE | MAP_ANONYMOUS));
+  const int flags =
+      MAP_FIXED | MAP_NORESERVE | (memfd >= 0 ? MAP_SHARED : (MAP_PRIVATE | MAP_ANONYMOUS));
   // Safe: [start, start + size_bytes) lies inside the reservation made above.
   void* address = ::mmap(reinterpret_cast<void*>(start), size_bytes, PROT_READ | PROT_WRITE, flags,
                          memfd, static_cast<off_t>(offset_bytes));

@@ -20,8 +20,8 @@ class Mapping {
   static Result<Mapping> MapShared(int fd, size_t size_bytes, int protection);
   // Private read-only mapping of a whole file.
   static Result<Mapping> MapFile(int fd, size_t size_bytes);
-  // `size_bytes` of readable and writable memory whose address is a multiple of `alignment_bytes` (a
-  // power of two), with inaccessible guard space of the same size on either side; anonymous when
+  // `size_bytes` of readable and writable memory whose address is a multiple of `alignment_bytes`
+  // (a power of two), with inaccessible guard space of the same size on either side; anonymous when
   // `memfd` is -1, else shared pages of that memfd from its byte `offset_bytes` on. Not reserved in
   // swap (MAP_NORESERVE), excluded from core dumps.
   static Result<Mapping> MapGuarded(size_t size_bytes, size_t alignment_bytes, int memfd,

@@ -1,5 +1,5 @@
-// Errors as values. What the host or a user's input makes fail travels as Result<T> up to whoever can
-// tell the user; the message says what failed, why, and what to do about it.
+// Errors as values. What the host or a user's input makes fail travels as Result<T> up to whoever
+// can tell the user; the message says what failed, why, and what to do about it.
 #pragma once
 
 #include <fmt/core.h>
@@ -107,11 +107,11 @@ using Status = Result<void>;
 }  // namespace pacsvisor
 
 // TRY(expression): the value of a Result, or return its error from the calling function.
-#define TRY(expression)                                             \
-  ({                                                                \
-    auto&& try_result_ = (expression);                              \
-    if (!try_result_.ok()) [[unlikely]] {                           \
-      return std::move(try_result_).error();                        \
-    }                                                               \
-    std::move(try_result_).value();                                 \
+#define TRY(expression)                      \
+  ({                                         \
+    auto&& try_result_ = (expression);       \
+    if (!try_result_.ok()) [[unlikely]] {    \
+      return std::move(try_result_).error(); \
+    }                                        \
+    std::move(try_result_).value();          \
   })

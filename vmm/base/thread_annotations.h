@@ -1,5 +1,5 @@
-// clang's thread safety analysis (-Wthread-safety): names for its attributes, and a mutex that carries
-// them. g++ sees a plain std::mutex.
+// clang's thread safety analysis (-Wthread-safety): names for its attributes, and a mutex that
+// carries them. g++ sees a plain std::mutex.
 #pragma once
 
 #include <condition_variable>

@@ -24,8 +24,8 @@ DirtyBitmap::DirtyBitmap(uint64_t block_count)
 void DirtyBitmap::Mark(BlockIndex block) { MarkRange(block, 1); }
 
 void DirtyBitmap::MarkRange(BlockIndex first, uint64_t count) {
-  CHECK(first.raw() <= block_count_ && count <= block_count_ - first.raw(),
-        "blocks {}+{} of {}", first, count, block_count_);
+  CHECK(first.raw() <= block_count_ && count <= block_count_ - first.raw(), "blocks {}+{} of {}",
+        first, count, block_count_);
   uint64_t block = first.raw();
   while (count > 0) {
     const uint64_t bit = block % kBitsPerWord;

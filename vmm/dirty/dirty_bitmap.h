@@ -1,9 +1,9 @@
-// One bit a block of a space: written since the epoch began. Writers mark concurrently; one harvester
-// takes the set.
+// One bit a block of a space: written since the epoch began. Writers mark concurrently; one
+// harvester takes the set.
 //
-// The contract that snapshots rest on: a writer marks *after* its bytes have landed (release), and the
-// harvester takes the bits (acquire) *before* it copies. Then a block whose mark was taken is copied
-// with its bytes, and a write that lands later marks the next epoch.
+// The contract that snapshots rest on: a writer marks *after* its bytes have landed (release), and
+// the harvester takes the bits (acquire) *before* it copies. Then a block whose mark was taken is
+// copied with its bytes, and a write that lands later marks the next epoch.
 #pragma once
 
 #include <atomic>
@@ -29,8 +29,8 @@ class DirtyBitmap {
   // ORs a harvested set back: a dirty set that was taken is owed until its snapshot is committed.
   void Return(std::span<const uint64_t> words);
 
-  // Takes the whole set, leaving it empty. `words` has word_count() elements; bit b of word w is block
-  // 64 w + b. ORs into what `words` holds, so that several sources join in one set.
+  // Takes the whole set, leaving it empty. `words` has word_count() elements; bit b of word w is
+  // block 64 w + b. ORs into what `words` holds, so that several sources join in one set.
   void TakeInto(std::span<uint64_t> words);
   uint64_t word_count() const { return words_.size(); }
 

@@ -27,7 +27,8 @@ enum class IoDirection {
 class GuestIoVector {
  public:
   // None when a range is not wholly inside memory. Empty ranges are left out.
-  static std::optional<GuestIoVector> Create(GuestMemory& memory, std::span<const GuestRange> ranges,
+  static std::optional<GuestIoVector> Create(GuestMemory& memory,
+                                             std::span<const GuestRange> ranges,
                                              IoDirection direction);
   GuestIoVector(GuestIoVector&& other) noexcept;
   GuestIoVector& operator=(GuestIoVector&&) = delete;

@@ -122,8 +122,7 @@ std::optional<BlockIndex> GuestMemory::BlockOf(GuestAddress address) const {
   if (host == nullptr) {
     return std::nullopt;
   }
-  return BlockIndex(host->first_block.raw() +
-                    (address.raw() - host->start.raw()) / kPageSizeBytes);
+  return BlockIndex(host->first_block.raw() + (address.raw() - host->start.raw()) / kPageSizeBytes);
 }
 
 }  // namespace pacsvisor

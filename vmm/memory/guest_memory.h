@@ -5,8 +5,8 @@
 //
 // Addresses come from guests: an access that is not wholly inside memory returns false and touches
 // nothing (an access may cross pages, never the hole).
-// Threads: any, concurrently with running vCPUs. Bytes are copied without order; indices of rings use
-// the acquire and release accessors.
+// Threads: any, concurrently with running vCPUs. Bytes are copied without order; indices of rings
+// use the acquire and release accessors.
 #pragma once
 
 #include <cstdint>

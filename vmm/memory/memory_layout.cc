@@ -29,9 +29,10 @@ Result<MemoryLayout> MemoryLayout::Create(uint64_t memory_bytes, unsigned physic
   }
   end = AlignUp(end, kGiB);
   if (kMmio64SizeBytes > space_bytes || end > space_bytes - kMmio64SizeBytes) {
-    return Error::Make(ErrorCode::kInvalidArgument,
-                       "memory of {} MiB leaves no room for devices below the CPU's {} address bits",
-                       memory_bytes / kMiB, physical_address_bits);
+    return Error::Make(
+        ErrorCode::kInvalidArgument,
+        "memory of {} MiB leaves no room for devices below the CPU's {} address bits",
+        memory_bytes / kMiB, physical_address_bits);
   }
   layout.mmio64 = {GuestAddress(end), kMmio64SizeBytes};
   return layout;

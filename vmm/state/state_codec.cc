@@ -37,7 +37,8 @@ Json ToJson(const StateNode& node) {
 }
 
 // The library's parser recurses as deep as its input nests, before a SAX consumer sees the limit
-// broken by more than one level: the consumer stops it by returning false at the level after the last.
+// broken by more than one level: the consumer stops it by returning false at the level after the
+// last.
 class Decoder : public nlohmann::json_sax<Json> {
  public:
   StateNode TakeRoot() { return std::move(root_); }

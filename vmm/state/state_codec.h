@@ -1,6 +1,6 @@
-// StateNode as CBOR (RFC 8949): a component is a map, a list an array of maps, numbers, texts and byte
-// strings are themselves. Decoding takes bytes from outside: nesting up to 64, no duplicate names, at
-// most the size given, nothing but those four kinds.
+// StateNode as CBOR (RFC 8949): a component is a map, a list an array of maps, numbers, texts and
+// byte strings are themselves. Decoding takes bytes from outside: nesting up to 64, no duplicate
+// names, at most the size given, nothing but those four kinds.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,7 @@
-// The state of a component as a tree of named fields, with a version at each component. Saved as CBOR
-// (state_codec.h). Names are stable; a loader accepts versions it knows and says by name what is
-// missing or out of range. Loaded state comes from outside: every getter checks, and so does whoever
-// uses the value.
-// Threads: one at a time.
+// The state of a component as a tree of named fields, with a version at each component. Saved as
+// CBOR (state_codec.h). Names are stable; a loader accepts versions it knows and says by name what
+// is missing or out of range. Loaded state comes from outside: every getter checks, and so does
+// whoever uses the value. Threads: one at a time.
 #pragma once
 
 #include <cstdint>
@@ -38,8 +37,8 @@ class StateNode {
   void SetBool(std::string_view name, bool value) { SetU64(name, value ? 1 : 0); }
   void SetString(std::string_view name, std::string value);
   void SetBytes(std::string_view name, std::span<const uint8_t> bytes);
-  StateNode& AddChild(std::string_view name);   // a named sub-tree
-  StateNode& AppendTo(std::string_view name);   // one more element of a list of sub-trees
+  StateNode& AddChild(std::string_view name);  // a named sub-tree
+  StateNode& AppendTo(std::string_view name);  // one more element of a list of sub-trees
 
   // Loading.
   // The version of this component, at most `newest`.
@@ -71,9 +70,9 @@ class StateNode {
   std::map<std::string, Field, std::less<>> fields_;
 };
 
-// A component whose state goes into a snapshot. Save runs in the pause, on the control thread, while
-// no vCPU and no worker touches the component; it must not block. Load runs before the machine starts;
-// a component that refuses leaves the machine unusable, and the error says why.
+// A component whose state goes into a snapshot. Save runs in the pause, on the control thread,
+// while no vCPU and no worker touches the component; it must not block. Load runs before the
+// machine starts; a component that refuses leaves the machine unusable, and the error says why.
 class Stateful {
  public:
   virtual ~Stateful() = default;

@@ -1,0 +1,189 @@
+#include "vmm/kvm/kvm_vm.h"
+
+#include <sys/ioctl.h>
+
+#include <array>
+#include <cerrno>
+
+#include "vmm/kvm/kvm_array.h"
+#include "vmm/state/object_field.h"
+
+namespace pacsvisor {
+namespace {
+
+constexpr uint32_t kStateVersion = 1;
+
+struct IrqchipName {
+  uint32_t id;
+  std::string_view name;
+};
+constexpr IrqchipName kIrqchips[] = {
+    {KVM_IRQCHIP_PIC_MASTER, "pic_master"},
+    {KVM_IRQCHIP_PIC_SLAVE, "pic_slave"},
+    {KVM_IRQCHIP_IOAPIC, "ioapic"},
+};
+
+}  // namespace
+
+Result<std::unique_ptr<KvmVm>> KvmVm::Create(const KvmSystem& system) {
+  UniqueFd fd(KvmIoctl(system.fd(), KVM_CREATE_VM, 0ul));
+  if (!fd.valid()) {
+    return Error::FromErrno(errno, "KVM_CREATE_VM");
+  }
+  const uint64_t identity_page = kKvmIdentityMapPage.raw();
+  if (KvmIoctl(fd.get(), KVM_SET_IDENTITY_MAP_ADDR, &identity_page) != 0) {
+    return Error::FromErrno(errno, "KVM_SET_IDENTITY_MAP_ADDR");
+  }
+  if (KvmIoctl(fd.get(), KVM_SET_TSS_ADDR, kKvmTssStart.raw()) != 0) {
+    return Error::FromErrno(errno, "KVM_SET_TSS_ADDR");
+  }
+  return std::unique_ptr<KvmVm>(new KvmVm(system, std::move(fd)));
+}
+
+Status KvmVm::AddMemory(GuestMemory& memory) {
+  uint32_t slot = 0;
+  for (const GuestMemory::HostRange& range : memory.host_ranges()) {
+    const kvm_userspace_memory_region region{
+        .slot = slot++,
+        .flags = 0,
+        .guest_phys_addr = range.start.raw(),
+        .memory_size = range.size_bytes,
+        // KVM takes host addresses as numbers.
+        .userspace_addr = reinterpret_cast<uintptr_t>(range.host),
+    };
+    if (KvmIoctl(fd_.get(), KVM_SET_USER_MEMORY_REGION, &region) != 0) {
+      return Error::FromErrno(errno, "cannot give KVM {} MiB of guest memory at {}",
+                              range.size_bytes / kMiB, range.start);
+    }
+  }
+  return {};
+}
+
+Status KvmVm::CreateInterruptControllers() {
+  if (KvmIoctl(fd_.get(), KVM_CREATE_IRQCHIP) != 0) {
+    return Error::FromErrno(errno, "KVM_CREATE_IRQCHIP");
+  }
+  const kvm_pit_config pit{.flags = KVM_PIT_SPEAKER_DUMMY, .pad = {}};
+  if (KvmIoctl(fd_.get(), KVM_CREATE_PIT2, &pit) != 0) {
+    return Error::FromErrno(errno, "KVM_CREATE_PIT2");
+  }
+  return {};
+}
+
+Result<std::unique_ptr<KvmVcpu>> KvmVm::CreateVcpu(VcpuId id) {
+  UniqueFd fd(KvmIoctl(fd_.get(), KVM_CREATE_VCPU, id.raw()));
+  if (!fd.valid()) {
+    return Error::FromErrno(errno, "cannot create vCPU {}", id);
+  }
+  return KvmVcpu::Create(system_, id, std::move(fd));
+}
+
+Status KvmVm::SetGsiRouting(std::span<const kvm_irq_routing_entry> routes) {
+  KvmRouteArray table(routes);
+  if (KvmIoctl(fd_.get(), KVM_SET_GSI_ROUTING, table.request()) != 0) {
+    return Error::FromErrno(errno, "KVM_SET_GSI_ROUTING of {} routes", routes.size());
+  }
+  return {};
+}
+
+Status KvmVm::AddIrqfd(Gsi gsi, const EventFd& event) {
+  const kvm_irqfd request{.fd = static_cast<uint32_t>(event.fd()), .gsi = gsi.raw(), .flags = 0};
+  if (KvmIoctl(fd_.get(), KVM_IRQFD, &request) != 0) {
+    return Error::FromErrno(errno, "cannot bind an eventfd to interrupt {}", gsi);
+  }
+  return {};
+}
+
+Status KvmVm::RemoveIrqfd(Gsi gsi, const EventFd& event) {
+  const kvm_irqfd request{
+      .fd = static_cast<uint32_t>(event.fd()), .gsi = gsi.raw(), .flags = KVM_IRQFD_FLAG_DEASSIGN};
+  if (KvmIoctl(fd_.get(), KVM_IRQFD, &request) != 0) {
+    return Error::FromErrno(errno, "cannot unbind an eventfd from interrupt {}", gsi);
+  }
+  return {};
+}
+
+Status KvmVm::IoeventfdRequest(GuestAddress address, const EventFd& event, uint32_t flags) {
+  kvm_ioeventfd request{};
+  request.addr = address.raw();
+  request.len = 0;  // any length (KVM_CAP_IOEVENTFD_ANY_LENGTH)
+  request.fd = event.fd();
+  request.flags = flags;
+  if (KvmIoctl(fd_.get(), KVM_IOEVENTFD, &request) != 0) {
+    return Error::FromErrno(errno, "KVM_IOEVENTFD at {}", address);
+  }
+  return {};
+}
+
+Status KvmVm::AddDoorbell(GuestAddress address, const EventFd& event) {
+  return IoeventfdRequest(address, event, 0);
+}
+
+Status KvmVm::RemoveDoorbell(GuestAddress address, const EventFd& event) {
+  return IoeventfdRequest(address, event, KVM_IOEVENTFD_FLAG_DEASSIGN);
+}
+
+Status KvmVm::SavePit(StateNode& node) const {
+  kvm_pit_state2 pit{};
+  if (KvmIoctl(fd_.get(), KVM_GET_PIT2, &pit) != 0) {
+    return Error::FromErrno(errno, "KVM_GET_PIT2");
+  }
+  node.SetVersion(kStateVersion);
+  SaveObject(node, "pit", pit);
+  return {};
+}
+
+Status KvmVm::LoadPit(const StateNode& node) {
+  TRY(node.Version(kStateVersion));
+  kvm_pit_state2 pit;
+  TRY(LoadObject(node, "pit", pit));
+  if (KvmIoctl(fd_.get(), KVM_SET_PIT2, &pit) != 0) {
+    return Error::FromErrno(errno, "KVM_SET_PIT2");
+  }
+  return {};
+}
+
+Status KvmVm::SaveIrqchips(StateNode& node) const {
+  node.SetVersion(kStateVersion);
+  for (const auto& [id, name] : kIrqchips) {
+    kvm_irqchip chip{};
+    chip.chip_id = id;
+    if (KvmIoctl(fd_.get(), KVM_GET_IRQCHIP, &chip) != 0) {
+      return Error::FromErrno(errno, "KVM_GET_IRQCHIP of {}", name);
+    }
+    SaveObject(node, name, chip.chip);
+  }
+  return {};
+}
+
+Status KvmVm::LoadIrqchips(const StateNode& node) {
+  TRY(node.Version(kStateVersion));
+  for (const auto& [id, name] : kIrqchips) {
+    kvm_irqchip chip{};
+    chip.chip_id = id;
+    TRY(LoadObject(node, name, chip.chip));
+    if (KvmIoctl(fd_.get(), KVM_SET_IRQCHIP, &chip) != 0) {
+      return Error::FromErrno(errno, "KVM_SET_IRQCHIP of {}", name);
+    }
+  }
+  return {};
+}
+
+Result<kvm_clock_data> KvmVm::GetClock() const {
+  kvm_clock_data clock{};
+  if (KvmIoctl(fd_.get(), KVM_GET_CLOCK, &clock) != 0) {
+    return Error::FromErrno(errno, "KVM_GET_CLOCK");
+  }
+  return clock;
+}
+
+Status KvmVm::SetClock(uint64_t clock_ns) {
+  kvm_clock_data clock{};
+  clock.clock = clock_ns;
+  if (KvmIoctl(fd_.get(), KVM_SET_CLOCK, &clock) != 0) {
+    return Error::FromErrno(errno, "KVM_SET_CLOCK");
+  }
+  return {};
+}
+
+}  // namespace pacsvisor
