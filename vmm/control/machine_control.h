@@ -1,0 +1,66 @@
+// A running machine as the control API sees it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmm/base/result.h"
+
+namespace pacsvisor {
+
+enum class MachineState { kRunning, kPaused, kStopping };
+
+std::string_view MachineStateName(MachineState state);  // "running", "paused", "stopping"
+
+struct DiskDescription {
+  std::string path;
+  std::string serial;
+  uint64_t size_bytes = 0;
+  bool read_only = false;
+};
+
+struct NetDescription {
+  std::string backend;  // "user", "tap", "none"
+  std::string mac;      // 52:54:00:…
+  std::string interface;
+  std::vector<std::string> forwards;  // as in VM.toml
+  bool isolated = false;
+};
+
+struct MachineDescription {
+  std::string name;
+  int64_t pid = 0;
+  MachineState state = MachineState::kRunning;
+  uint32_t cpus = 0;
+  uint64_t memory_bytes = 0;
+  uint64_t uptime_ms = 0;
+  std::vector<DiskDescription> disks;
+  std::vector<NetDescription> nets;
+  std::string version;  // of pacsvisor
+};
+
+struct StopRequest {
+  static constexpr uint32_t kDefaultGraceSeconds = 30;
+  static constexpr uint32_t kMaxGraceSeconds = 24 * 3600;
+
+  uint32_t grace_seconds = kDefaultGraceSeconds;  // from power button to force
+  bool force = false;                             // no power button, at once
+};
+
+// Threads: any, several at the same time.
+class MachineControl {
+ public:
+  virtual ~MachineControl() = default;
+
+  virtual MachineDescription Describe() = 0;
+  // Returns when every vCPU stands still. A paused machine stays paused: no error.
+  virtual Status Pause() = 0;
+  virtual Status Resume() = 0;
+  // Returns at once; the machine ends later, when the guest has powered off or the grace is over.
+  // A second request may shorten the first one's grace, never prolong it.
+  virtual Status RequestStop(const StopRequest& request) = 0;
+};
+
+}  // namespace pacsvisor

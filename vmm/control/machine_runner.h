@@ -1,0 +1,54 @@
+// What a session needs of a machine in order to run it: the seam between the process
+// (configuration, signals, console, control socket) and vmm/machine.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "vmm/base/result.h"
+#include "vmm/control/machine_control.h"
+
+namespace pacsvisor {
+
+struct MachineExit {
+  enum class Reason {
+    kPowerOff,     // the guest powered off
+    kReset,        // the guest asked for a reset: a new machine starts in its place
+    kForced,       // ForceStop
+    kGuestFault,   // triple fault, emulation failure, unknown exit: `report` is the fault report
+    kHostFailure,  // something the machine cannot go on without failed: `report` says what
+  };
+  Reason reason = Reason::kPowerOff;
+  std::string report;
+};
+
+// Threads: any, several at the same time, unless said otherwise.
+class MachineRunner {
+ public:
+  virtual ~MachineRunner() = default;
+
+  // Once, before all others. The vCPUs run when it returns.
+  virtual Status Start() = 0;
+  // One thread. Returns when the machine has ended; guest threads are gone then, or are in the
+  // destructor at the latest.
+  virtual MachineExit Wait() = 0;
+  // Pause returns when every vCPU stands still. Twice is no error, nor is resuming what runs.
+  virtual Status Pause() = 0;
+  virtual Status Resume() = 0;
+  virtual void PressPowerButton() = 0;
+  // Does not wait: Wait returns soon. Works in every state, paused included.
+  virtual void ForceStop() = 0;
+  // Bytes typed on the serial console. Never blocks; what the guest does not take in time is lost.
+  virtual void ConsoleInput(std::span<const uint8_t> bytes) = 0;
+};
+
+// Bytes the guest wrote to its serial console. Called from the machine's threads.
+using ConsoleOutput = std::function<void(std::span<const uint8_t> bytes)>;
+// Builds a machine that has not started; called again for each reset.
+using MachineFactory =
+    std::function<Result<std::unique_ptr<MachineRunner>>(const ConsoleOutput& output)>;
+
+}  // namespace pacsvisor
