@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Builds pacsvisor and its guests and passes the tests; installs the Debian packages it misses.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=guests/lib/common.sh
+. "$here/../guests/lib/common.sh"
+
+usage() {
+  cat <<'EOF'
+usage: bash tests/run.sh [--full] [--only PART]…
+
+Builds what is missing, runs the tests, ends with ctest's summary. Status 0: all passed.
+
+  --only PART   one of unit, asan, tsan, guest, nested (may be given several times)
+  --full        the longer sets as well: repeated rounds, larger guests, native fuzzing builds
+  --help        this text
+
+examples:
+  bash tests/run.sh                       everything that CI runs
+  bash tests/run.sh --only unit           the unit tests of the release build
+  bash tests/run.sh --only asan --only tsan
+EOF
+}
+
+full=
+parts=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --full) full=1 ;;
+    --only)
+      [ $# -ge 2 ] || { usage >&2; exit 2; }
+      parts+=("$2")
+      shift
+      ;;
+    --help | -h) usage; exit 0 ;;
+    *) printf 'error: unknown argument: %s\n' "$1" >&2; usage >&2; exit 2 ;;
+  esac
+  shift
+done
+[ "${#parts[@]}" -gt 0 ] || parts=(unit asan tsan guest nested)
+for part in "${parts[@]}"; do
+  case $part in
+    unit | asan | tsan | guest | nested) ;;
+    *) printf 'error: there is no part called %s\n' "$part" >&2; usage >&2; exit 2 ;;
+  esac
+done
+wanted() { [[ " ${parts[*]} " == *" $1 "* ]]; }
+
+need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${GUEST_PACKAGES[@]}" \
+  "${NESTED_PACKAGES[@]}"
+
+# run_ctest PRESET LABELS JOBS: LABELS is a regular expression.
+failed=0
+run_ctest() {
+  say "tests: $1 build, $2"
+  local extra=()
+  [ -z "$full" ] || extra=(-C Full)
+  (cd "$PACSVISOR_ROOT/build/$1" && PACSVISOR_FULL=$full ctest "${extra[@]}" --label-regex "$2" \
+    --no-tests=error --output-on-failure --parallel "$3") || failed=1
+}
+
+# The sanitizer builds first: the release build's guests come last and end in the summary.
+for sanitizer in asan tsan; do
+  if wanted "$sanitizer"; then
+    build_pacsvisor "$sanitizer" pacsvisor_tests
+    run_ctest "$sanitizer" '^(unit|fuzz)$' 2
+  fi
+done
+if wanted unit || wanted guest || wanted nested; then
+  build_pacsvisor release all
+fi
+if wanted unit; then
+  run_ctest release '^(unit|fuzz|bench|cli)$' 2
+fi
+if wanted guest; then
+  bash "$here/guest/prepare.sh"
+  run_ctest release '^guest$' 1
+fi
+if wanted nested; then
+  bash "$here/nested/prepare.sh"
+  run_ctest release '^nested$' 1
+fi
+
+if [ "$failed" -ne 0 ]; then
+  die "some tests failed" "Their output stands above; build/PRESET/Testing/Temporary/LastTest.log has it all."
+fi
