@@ -1,6 +1,6 @@
-// PCI bus 0 behind a host bridge: configuration space by ECAM (PCI Express Base 5.0, 7.2.2) and by the
-// legacy ports CF8/CFC (PCI Local Bus 3.0, 3.2.2.3.2), both onto the same functions, and the allocation
-// of BAR addresses at build time (the guest may move them).
+// PCI bus 0 behind a host bridge: configuration space by ECAM (PCI Express Base 5.0, 7.2.2) and by
+// the legacy ports CF8/CFC (PCI Local Bus 3.0, 3.2.2.3.2), both onto the same functions, and the
+// allocation of BAR addresses at build time (the guest may move them).
 #pragma once
 
 #include <array>
@@ -24,7 +24,8 @@ class PciBus : public Stateful {
   // (32 devices) or a window is full. Returns the device number. The function is borrowed.
   Result<uint8_t> Add(PciFunction& function);
 
-  // To be inserted in the MMIO bus at kEcamStart (kEcamSizeBytes), and in the port bus at 0xcf8 (8).
+  // To be inserted in the MMIO bus at kEcamStart (kEcamSizeBytes), and in the port bus at 0xcf8
+  // (8).
   BusDevice& ecam() { return ecam_; }
   BusDevice& ports() { return ports_; }
 

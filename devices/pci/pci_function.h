@@ -1,5 +1,5 @@
-// One PCI function: its configuration space (PCI Local Bus 3.0, chapter 6; PCI Express Base 5.0, 7.2),
-// BARs the guest may move, and its capabilities.
+// One PCI function: its configuration space (PCI Local Bus 3.0, chapter 6; PCI Express
+// Base 5.0, 7.2), BARs the guest may move, and its capabilities.
 #pragma once
 
 #include <array>
@@ -36,8 +36,8 @@ class PciFunction : public Stateful {
 
   const std::string& name() const { return name_; }
 
-  // Building, before the machine runs. Sizes are powers of two from 16 on. `device` answers accesses
-  // to the BAR, offsets counted from its start.
+  // Building, before the machine runs. Sizes are powers of two from 16 on. `device` answers
+  // accesses to the BAR, offsets counted from its start.
   void AddBar(unsigned index, PciBarKind kind, uint64_t size_bytes, BusDevice& device);
   // Appends a capability (`bytes` without the two header bytes); `writable` masks, one a byte of
   // `bytes`, bits that the guest may change. Returns its offset in configuration space.

@@ -1,17 +1,22 @@
-// What a virtio device is to its transport (virtio_pci_transport.h), and what the transport gives it.
+// What a virtio device is to its transport (virtio_pci_transport.h), and the transport to it.
 //
-// Life: built → Activate (driver set DRIVER_OK) → StartReset … reset complete → Activate … ; Pause and
-// Resume at any time; Save and Load only while paused, before the first Resume after Load.
+// Life: built, Attach, Activate (driver set DRIVER_OK), StartReset ... reset complete, Activate
+// ...; Pause and Resume at any time. Save only while paused. Load on a fresh device that was
+// attached and paused (by Pause, as any other); then Activate when it was active, then Resume.
 //
 // Rules for devices
 // - Each device owns its worker (EventLoop) and one queue lock. The worker holds the lock while it
 //   pops, pushes and writes guest memory, and never across a system call that can wait.
-// - Host I/O is recorded in an in-flight table with the generation it was submitted in; a completion
-//   takes the lock, waits at the gate while paused, and is dropped for the ring when its generation
-//   is over (reset), after its pages were marked (GuestIoVector::Landed).
+// - Host I/O is recorded in an in-flight table with the generation it was submitted in. A
+//   completion takes the lock, waits at the gate while paused, and is dropped for the ring when its
+//   generation is over (reset), after its pages were marked (GuestIoVector::Landed).
 // - Every write into guest memory goes through GuestMemory, Virtqueue or GuestIoVector.
-// - A malformed request: counted, one rate-limited log line, then either the error status the device
-//   type defines or needs_reset(); never an abort, never an endless loop, bounded memory.
+// - A malformed request: counted, one rate-limited log line, then either the error status the type
+//   defines or VirtioTransport::NeedsReset; never an abort or an endless loop, bounded memory.
+//
+// Locks: the transport's lock is taken before the device's queue lock (Activate, StartReset, Pause,
+// config accesses). InterruptQueue, InterruptConfigChange and NeedsReset take no lock that is held
+// while the device is called, so that a device may call them under its queue lock.
 #pragma once
 
 #include <cstdint>
@@ -51,8 +56,8 @@ class VirtioTransport {
   // "Used buffer notification" of a queue (its MSI-X vector), "configuration change notification".
   virtual void InterruptQueue(uint16_t queue) = 0;
   virtual void InterruptConfigChange() = 0;
-  // The driver broke the rules: sets DEVICE_NEEDS_RESET and interrupts (2.1.1, 2.1.2). The reason is
-  // logged once a reset cycle.
+  // The driver broke the rules: sets DEVICE_NEEDS_RESET and interrupts (2.1.1, 2.1.2). The reason
+  // is logged once a reset cycle.
   virtual void NeedsReset(std::string_view reason) = 0;
 };
 
@@ -60,7 +65,7 @@ class VirtioTransport {
 struct VirtioQueueHandle {
   uint16_t index = 0;
   Virtqueue* queue = nullptr;  // owned by the transport; valid until the reset is complete
-  const EventFd* doorbell = nullptr;  // signalled by the driver's notifications; lives as the transport
+  const EventFd* doorbell = nullptr;  // the driver's notifications; lives as the transport
 };
 
 struct VirtioActivation {
@@ -72,7 +77,7 @@ class VirtioDevice : public Pausable, public Stateful {
  public:
   // Constant.
   virtual VirtioDeviceType type() const = 0;
-  virtual std::string_view name() const = 0;  // for messages and saved state: "disk0", "net0"
+  virtual std::string_view name() const = 0;     // for messages and saved state: "disk0", "net0"
   virtual uint64_t device_features() const = 0;  // without kVirtioTransportFeatures
   virtual std::vector<uint16_t> queue_sizes() const = 0;  // maximum of each queue, powers of two
   // Called once, before anything else below. `transport` outlives the device's last call to it.
@@ -89,17 +94,17 @@ class VirtioDevice : public Pausable, public Stateful {
   // After Activate the device treats every queue as just kicked (a driver may have filled rings
   // before DRIVER_OK; a restored device finds work in them).
   virtual void Activate(const VirtioActivation& activation) = 0;
-  // Begins a reset: from its return on, no new request is taken and no ring is touched. The reset is
-  // complete when no host I/O into guest memory of the old generation is in flight any more; until
-  // then the transport reads back the old status, and the driver waits (4.1.4.3.2, 2.4.1).
+  // Begins a reset: from its return on, no new request is taken and no ring is touched. The reset
+  // is complete when no host I/O into guest memory of the old generation is in flight any more;
+  // until then the transport reads back the old status, and the driver waits (4.1.4.3.2, 2.4.1).
   virtual void StartReset() = 0;
   virtual bool ResetComplete() const = 0;
 
-  // Pausable: Pause, Resume. Stateful: Save, Load. The transport saves feature bits, queue layouts and
-  // ring positions; the device saves what is its own, including the heads of requests in flight by
-  // queue. After Load, the transport calls Activate when the saved device was active; the device then
-  // submits the recorded heads again (read through Virtqueue::ReadChain) before new ones, from the
-  // first Resume on. A machine restored is paused: Load, Activate, then Resume.
+  // Pausable: Pause, Resume. Stateful: Save, Load. The transport saves feature bits, queue layouts
+  // and ring positions; the device saves what is its own, including the heads of requests in flight
+  // by queue. After Load, the transport calls Activate when the saved device was active; the device
+  // then submits the recorded heads again (read through Virtqueue::ReadChain) before new ones, from
+  // the first Resume on. A machine restored is paused: Load, Activate, then Resume.
 };
 
 }  // namespace pacsvisor

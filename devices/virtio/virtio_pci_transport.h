@@ -1,5 +1,6 @@
 // A virtio device as a modern PCI function (virtio 1.2, section 4.1): common configuration, notify,
-// ISR and device configuration in one BAR, MSI-X table and PBA in another. Interrupts are MSI-X only.
+// ISR and device configuration in one BAR, MSI-X table and PBA in another. Interrupts are MSI-X
+// only.
 #pragma once
 
 #include <functional>
@@ -11,8 +12,8 @@
 
 namespace pacsvisor {
 
-// Binds eventfds to guest-physical doorbells; the machine does it with KVM_IOEVENTFD, tests call the
-// eventfd. A notification that reaches the MMIO bus all the same is served there.
+// Binds eventfds to guest-physical doorbells; the machine does it with KVM_IOEVENTFD, tests call
+// the eventfd. A notification that reaches the MMIO bus all the same is served there.
 class DoorbellRegistrar {
  public:
   virtual ~DoorbellRegistrar() = default;
@@ -24,11 +25,10 @@ class DoorbellRegistrar {
 // PciFunction (added to the PciBus), a VirtioTransport (handed to the device) and Pausable.
 class VirtioPciTransport : public PciFunction, public VirtioTransport, public Pausable {
  public:
-  // `device` is borrowed and outlives the transport. Vectors: one for configuration changes plus one
-  // a queue.
+  // `device` is borrowed and outlives the transport. Vectors: one for configuration changes plus
+  // one a queue.
   static Result<std::unique_ptr<VirtioPciTransport>> Create(VirtioDevice& device,
-                                                            GuestMemory& memory,
-                                                            MsiController& msi,
+                                                            GuestMemory& memory, MsiController& msi,
                                                             DoorbellRegistrar& doorbells);
   ~VirtioPciTransport() override;
 
