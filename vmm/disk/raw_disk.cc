@@ -1,0 +1,178 @@
+#include "vmm/disk/raw_disk.h"
+
+#include <poll.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "vmm/base/align.h"
+
+namespace pacsvisor {
+namespace {
+
+// Requests past the page cache and through it must not meet in one page of it: with O_DIRECT,
+// ranges that share a page count as overlapping.
+uint64_t OverlapGranularity(const DiskImage& image) {
+  return image.direct_fd() < 0 ? kSectorSizeBytes
+                               : std::max<uint64_t>(4096, image.direct_alignment().offset_bytes);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<RawDisk>> RawDisk::Create(DiskImage image,
+                                                 std::unique_ptr<IoEngine> engine) {
+  std::unique_ptr<RawDisk> disk(new RawDisk(std::move(image), std::move(engine)));
+  IoEngine& host = disk->runner_.engine();
+  TransferFile& file = disk->file_;
+  file.buffered = TRY(host.AddFile(disk->image_.fd()));
+  file.direct = file.buffered;
+  if (disk->image_.direct_fd() >= 0) {
+    file.direct = TRY(host.AddFile(disk->image_.direct_fd()));
+    file.memory_alignment_bytes = disk->image_.direct_alignment().memory_bytes;
+    file.offset_alignment_bytes = disk->image_.direct_alignment().offset_bytes;
+  }
+  return disk;
+}
+
+RawDisk::RawDisk(DiskImage image, std::unique_ptr<IoEngine> engine)
+    : image_(std::move(image)),
+      name_(image_.path().string()),
+      dirty_(DivideRoundUp<uint64_t>(image_.size_bytes(), kDirtyBlockBytes)),
+      runner_(std::move(engine)),
+      table_(OverlapGranularity(image_)) {}
+
+RawDisk::~RawDisk() { Drain(); }
+
+BlockLimits RawDisk::limits() const {
+  return {.physical_block_bytes = 4096,
+          .discard_granularity_bytes = 4096,
+          .discard = !image_.read_only(),
+          .write_zeroes = !image_.read_only()};
+}
+
+void RawDisk::Submit(BlockRequest& request) {
+  CHECK(!ChangesDisk(request.operation) || !read_only(), "{} on read-only {}",
+        BlockOperationName(request.operation), name_);
+  CHECK(request.offset_bytes <= size_bytes() &&
+            request.size_bytes <= size_bytes() - request.offset_bytes,
+        "{} of {} bytes at {} of {}", BlockOperationName(request.operation), request.size_bytes,
+        request.offset_bytes, size_bytes());
+  const MutexLock lock(mutex_);
+  request.generation = gate_.generation();
+  request.error_number = 0;
+  if (table_.Admit(request)) {
+    ready_.push_back(&request);
+  }
+}
+
+void RawDisk::Kick() {
+  {
+    const MutexLock lock(mutex_);
+    starting_.swap(ready_);
+  }
+  for (BlockRequest* request : starting_) {
+    runner_.Start({.operation = request->operation,
+                   .durable = request->durable,
+                   .may_unmap = request->may_unmap,
+                   .file = file_,
+                   .offset_bytes = request->offset_bytes,
+                   .size_bytes = request->size_bytes,
+                   .iovecs = request->iovecs,
+                   .owner = request});
+  }
+  starting_.clear();
+  runner_.Kick();
+}
+
+size_t RawDisk::Poll() {
+  finished_.clear();
+  runner_.Poll(finished_);
+  if (finished_.empty()) {
+    return 0;
+  }
+  for (const TransferRunner::Finished& finished : finished_) {
+    auto& request = *static_cast<BlockRequest*>(finished.owner);
+    request.error_number = finished.error_number;
+    Report(request);
+  }
+  bool released = false;
+  {
+    const MutexLock lock(mutex_);
+    for (const TransferRunner::Finished& finished : finished_) {
+      auto& request = *static_cast<BlockRequest*>(finished.owner);
+      MarkDirty(request);
+      table_.Finish(request, ready_);
+      gate_.Arrive(request);
+    }
+    released = !ready_.empty();
+  }
+  if (released) {
+    Kick();
+  }
+  return finished_.size();
+}
+
+void RawDisk::TakeCompletions(std::vector<BlockRequest*>& done) {
+  const MutexLock lock(mutex_);
+  gate_.Take(done);
+}
+
+void RawDisk::CloseGate() {
+  const MutexLock lock(mutex_);
+  gate_.Close();
+  table_.ForEach([this](const BlockRequest& request) { MarkDirty(request); });
+}
+
+void RawDisk::OpenGate() {
+  const MutexLock lock(mutex_);
+  gate_.Open();
+}
+
+uint64_t RawDisk::RaiseGeneration() {
+  const MutexLock lock(mutex_);
+  return gate_.RaiseGeneration();
+}
+
+size_t RawDisk::unfinished() const {
+  const MutexLock lock(mutex_);
+  return table_.size() + gate_.waiting();
+}
+
+void RawDisk::Drain() {
+  while (true) {
+    {
+      const MutexLock lock(mutex_);
+      if (table_.size() == 0) {
+        return;
+      }
+    }
+    Kick();
+    if (Poll() == 0) {
+      pollfd wait{.fd = wait_fd(), .events = POLLIN, .revents = 0};
+      const int result = ::poll(&wait, 1, -1);
+      CHECK(result >= 0 || errno == EINTR, "poll: errno {}", errno);
+    }
+  }
+}
+
+// A failed change counts too: part of it may have landed.
+void RawDisk::MarkDirty(const BlockRequest& request) {
+  if (ChangesDisk(request.operation)) {
+    const uint64_t first = request.offset_bytes / kDirtyBlockBytes;
+    const uint64_t end =
+        DivideRoundUp<uint64_t>(request.offset_bytes + request.size_bytes, kDirtyBlockBytes);
+    dirty_.MarkRange(BlockIndex(first), end - first);
+  }
+}
+
+void RawDisk::Report(const BlockRequest& request) {
+  if (request.error_number != 0) {
+    log_.Log(LogLevel::kError, "disk {}: {}", name_,
+             Error::FromErrno(request.error_number, "{} of {} bytes at byte {}",
+                              BlockOperationName(request.operation), request.size_bytes,
+                              request.offset_bytes)
+                 .message());
+  }
+}
+
+}  // namespace pacsvisor
