@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <string>
 
-#include "vmm/kvm/kvm_array.h"
+#include "vmm/kvm/kvm_abi.h"
 
 namespace pacsvisor {
 namespace {
@@ -165,15 +165,15 @@ Status KvmSystem::ReadTables() {
   vcpu_mmap_bytes_ = static_cast<size_t>(mmap_bytes);
 
   KvmCpuidArray cpuid(kMaxCpuidEntries);
-  if (KvmIoctl(fd_.get(), KVM_GET_SUPPORTED_CPUID, cpuid.request()) != 0) {
+  if (KvmIoctl(fd_.get(), kKvmGetSupportedCpuid, cpuid.request()) != 0) {
     return Error::FromErrno(errno, "KVM_GET_SUPPORTED_CPUID");
   }
   supported_cpuid_ = cpuid.entries();
 
   KvmMsrIndexArray probe(0);
-  KvmIoctl(fd_.get(), KVM_GET_MSR_INDEX_LIST, probe.request());  // E2BIG tells the number
+  KvmIoctl(fd_.get(), kKvmGetMsrIndexList, probe.request());  // E2BIG tells the number
   KvmMsrIndexArray msrs(probe.count());
-  if (KvmIoctl(fd_.get(), KVM_GET_MSR_INDEX_LIST, msrs.request()) != 0) {
+  if (KvmIoctl(fd_.get(), kKvmGetMsrIndexList, msrs.request()) != 0) {
     return Error::FromErrno(errno, "KVM_GET_MSR_INDEX_LIST");
   }
   msr_indices_ = msrs.entries();

@@ -7,7 +7,7 @@
 #include <atomic>
 #include <cerrno>
 
-#include "vmm/kvm/kvm_array.h"
+#include "vmm/kvm/kvm_abi.h"
 
 namespace pacsvisor {
 namespace {
@@ -39,7 +39,7 @@ KvmVcpu::KvmVcpu(const KvmSystem& system, VcpuId id, UniqueFd fd, Mapping mappin
 
 Status KvmVcpu::SetCpuid(const std::vector<kvm_cpuid_entry2>& entries) {
   KvmCpuidArray cpuid(entries);
-  if (KvmIoctl(fd_.get(), KVM_SET_CPUID2, cpuid.request()) != 0) {
+  if (KvmIoctl(fd_.get(), kKvmSetCpuid2, cpuid.request()) != 0) {
     return Error::FromErrno(errno, "KVM_SET_CPUID2 of {} entries on vCPU {}", entries.size(), id_);
   }
   return {};
@@ -47,7 +47,7 @@ Status KvmVcpu::SetCpuid(const std::vector<kvm_cpuid_entry2>& entries) {
 
 Result<std::vector<kvm_cpuid_entry2>> KvmVcpu::GetCpuid() const {
   KvmCpuidArray cpuid(kMaxCpuidEntries);
-  if (KvmIoctl(fd_.get(), KVM_GET_CPUID2, cpuid.request()) != 0) {
+  if (KvmIoctl(fd_.get(), kKvmGetCpuid2, cpuid.request()) != 0) {
     return Error::FromErrno(errno, "KVM_GET_CPUID2 on vCPU {}", id_);
   }
   return cpuid.entries();
@@ -119,7 +119,7 @@ Status KvmVcpu::SetBootMsrs() {
   const auto set = [&](uint32_t index, uint64_t value) {
     OneMsr request;
     request.entry = {.index = index, .reserved = 0, .data = value};
-    return KvmIoctl(fd_.get(), KVM_SET_MSRS, &request);
+    return KvmIoctl(fd_.get(), kKvmSetMsrs, &request);
   };
   if (set(kMsrMtrrDefaultType, kMtrrEnableWriteBack) != 1) {
     return Error::FromErrno(errno, "cannot set the MTRR default type of vCPU {}", id_);

@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "vmm/kvm/kvm_array.h"
+#include "vmm/kvm/kvm_abi.h"
 #include "vmm/kvm/kvm_vcpu.h"
 #include "vmm/state/object_field.h"
 
@@ -131,9 +131,9 @@ Status KvmVcpu::LoadSpecialRegisters(const StateNode& node) {
 
 Status KvmVcpu::SaveXsave(StateNode& node) const {
   const int size_bytes = system_.Check(KVM_CAP_XSAVE2);
-  const bool large = size_bytes > static_cast<int>(sizeof(kvm_xsave));
-  std::vector<uint8_t> xsave(large ? static_cast<size_t>(size_bytes) : sizeof(kvm_xsave));
-  if (KvmIoctl(fd_.get(), large ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, xsave.data()) != 0) {
+  const bool large = size_bytes > static_cast<int>(kKvmXsaveBytes);
+  std::vector<uint8_t> xsave(large ? static_cast<size_t>(size_bytes) : kKvmXsaveBytes);
+  if (KvmIoctl(fd_.get(), large ? kKvmGetXsave2 : kKvmGetXsave, xsave.data()) != 0) {
     return Error::FromErrno(errno, "KVM_GET_XSAVE");
   }
   node.SetBytes("xsave", xsave);
@@ -143,16 +143,15 @@ Status KvmVcpu::SaveXsave(StateNode& node) const {
 Status KvmVcpu::LoadXsave(const StateNode& node) {
   const std::span<const uint8_t> saved = TRY(node.BytesOf("xsave"));
   const size_t host_bytes =
-      std::max(static_cast<size_t>(std::max(system_.Check(KVM_CAP_XSAVE2), 0)), sizeof(kvm_xsave));
-  if (saved.size() < sizeof(kvm_xsave) || saved.size() > kMaxXsaveBytes ||
-      saved.size() > host_bytes) {
+      std::max(static_cast<size_t>(std::max(system_.Check(KVM_CAP_XSAVE2), 0)), kKvmXsaveBytes);
+  if (saved.size() < kKvmXsaveBytes || saved.size() > kMaxXsaveBytes || saved.size() > host_bytes) {
     return Error::Make(ErrorCode::kUnsupported,
                        "the saved vector state has {} bytes, this host's KVM takes {}",
                        saved.size(), host_bytes);
   }
   std::vector<uint8_t> xsave(host_bytes);
   std::copy(saved.begin(), saved.end(), xsave.begin());
-  if (KvmIoctl(fd_.get(), KVM_SET_XSAVE, xsave.data()) != 0) {
+  if (KvmIoctl(fd_.get(), kKvmSetXsave, xsave.data()) != 0) {
     return Error::FromErrno(errno, "this host's KVM refuses the saved vector state");
   }
   return {};
@@ -166,7 +165,7 @@ Status KvmVcpu::SaveMsrs(StateNode& node) const {
     request.entry.index = index;
     // The list names registers that this vCPU's CPUID may not have: those answer 0 and are left
     // out.
-    if (KvmIoctl(fd_.get(), KVM_GET_MSRS, &request) == 1) {
+    if (KvmIoctl(fd_.get(), kKvmGetMsrs, &request) == 1) {
       saved.push_back({index, request.entry.data});
     }
   }
@@ -197,14 +196,14 @@ Status KvmVcpu::LoadMsrs(const StateNode& node) {
     OneMsr request;
     request.entry.index = static_cast<uint32_t>(msr.index);
     request.entry.data = msr.value;
-    if (KvmIoctl(fd_.get(), KVM_SET_MSRS, &request) == 1) {
+    if (KvmIoctl(fd_.get(), kKvmSetMsrs, &request) == 1) {
       continue;
     }
     // Unknown here: harmless only at its reset value, which is 0 for all that KVM lists.
     if (msr.value != 0) {
       OneMsr current;
       current.entry.index = request.entry.index;
-      if (KvmIoctl(fd_.get(), KVM_GET_MSRS, &current) == 1 && current.entry.data == msr.value) {
+      if (KvmIoctl(fd_.get(), kKvmGetMsrs, &current) == 1 && current.entry.data == msr.value) {
         continue;  // a read-only register that already has the value
       }
       return Error::Make(ErrorCode::kUnsupported,

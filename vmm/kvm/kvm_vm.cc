@@ -5,7 +5,7 @@
 #include <array>
 #include <cerrno>
 
-#include "vmm/kvm/kvm_array.h"
+#include "vmm/kvm/kvm_abi.h"
 #include "vmm/state/object_field.h"
 
 namespace pacsvisor {
@@ -80,7 +80,7 @@ Result<std::unique_ptr<KvmVcpu>> KvmVm::CreateVcpu(VcpuId id) {
 
 Status KvmVm::SetGsiRouting(std::span<const kvm_irq_routing_entry> routes) {
   KvmRouteArray table(routes);
-  if (KvmIoctl(fd_.get(), KVM_SET_GSI_ROUTING, table.request()) != 0) {
+  if (KvmIoctl(fd_.get(), kKvmSetGsiRouting, table.request()) != 0) {
     return Error::FromErrno(errno, "KVM_SET_GSI_ROUTING of {} routes", routes.size());
   }
   return {};

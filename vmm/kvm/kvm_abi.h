@@ -4,6 +4,7 @@
 // would lie 4 or 8 bytes too far.
 #pragma once
 
+#include <linux/ioctl.h>
 #include <linux/kvm.h>
 
 #include <cstdint>
@@ -51,6 +52,24 @@ class KvmArray {
 using KvmCpuidArray = KvmArray<kvm_cpuid_entry2, 8>;       // struct kvm_cpuid2
 using KvmRouteArray = KvmArray<kvm_irq_routing_entry, 8>;  // struct kvm_irq_routing
 using KvmMsrIndexArray = KvmArray<uint32_t, 4>;            // struct kvm_msr_list
+
+// `request` with the size that its structure has in C.
+constexpr unsigned long WithSize(unsigned long request, unsigned long size_bytes) {
+  return (request & ~(static_cast<unsigned long>(_IOC_SIZEMASK) << _IOC_SIZESHIFT)) |
+         size_bytes << _IOC_SIZESHIFT;
+}
+
+inline constexpr unsigned long kKvmXsaveBytes = 4096;  // struct kvm_xsave
+inline constexpr unsigned long kKvmGetSupportedCpuid = WithSize(KVM_GET_SUPPORTED_CPUID, 8);
+inline constexpr unsigned long kKvmSetCpuid2 = WithSize(KVM_SET_CPUID2, 8);
+inline constexpr unsigned long kKvmGetCpuid2 = WithSize(KVM_GET_CPUID2, 8);
+inline constexpr unsigned long kKvmGetMsrIndexList = WithSize(KVM_GET_MSR_INDEX_LIST, 4);
+inline constexpr unsigned long kKvmGetMsrs = WithSize(KVM_GET_MSRS, 8);
+inline constexpr unsigned long kKvmSetMsrs = WithSize(KVM_SET_MSRS, 8);
+inline constexpr unsigned long kKvmSetGsiRouting = WithSize(KVM_SET_GSI_ROUTING, 8);
+inline constexpr unsigned long kKvmGetXsave = WithSize(KVM_GET_XSAVE, kKvmXsaveBytes);
+inline constexpr unsigned long kKvmGetXsave2 = WithSize(KVM_GET_XSAVE2, kKvmXsaveBytes);
+inline constexpr unsigned long kKvmSetXsave = WithSize(KVM_SET_XSAVE, kKvmXsaveBytes);
 
 // struct kvm_msrs with one entry: the calls return how many they took, so that an index that fails
 // is known by itself.

@@ -1,0 +1,162 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "vmm/kvm/cpuid.h"
+#include "vmm/kvm/interrupt_routes.h"
+#include "vmm/kvm/kvm_vm.h"
+#include "vmm/state/state_codec.h"
+
+namespace pacsvisor {
+namespace {
+
+constexpr uint64_t kCodeStart = 0x1000;
+
+// A machine of one or more vCPUs that runs a few bytes of real-mode code.
+class KvmVcpuTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    system_ = KvmSystem::Open().value();
+    Build();
+  }
+
+  void Build() {
+    vcpu_.reset();
+    vm_.reset();
+    memory_ =
+        GuestMemory::Create(MemoryLayout::Create(4 * kMiB, 40).value(), MemoryBacking::kAnonymous)
+            .value();
+    vm_ = KvmVm::Create(*system_).value();
+    ASSERT_TRUE(vm_->AddMemory(*memory_).ok());
+    ASSERT_TRUE(vm_->CreateInterruptControllers().ok());
+    vcpu_ = vm_->CreateVcpu(VcpuId(0)).value();
+    const auto cpuid =
+        MakeCpuid(*system_, CpuModel::kHost, {.vcpu_count = 1, .tsc_khz = 0}, 0).value();
+    ASSERT_TRUE(vcpu_->SetCpuid(cpuid).ok());
+  }
+
+  void StartAt(std::initializer_list<uint8_t> code) {
+    ASSERT_TRUE(memory_->Write(GuestAddress(kCodeStart), std::vector<uint8_t>(code)));
+    kvm_sregs sregs = vcpu_->GetSpecialRegisters().value();
+    sregs.cs.base = 0;
+    sregs.cs.selector = 0;
+    ASSERT_TRUE(vcpu_->SetSpecialRegisters(sregs).ok());
+    kvm_regs regs{};
+    regs.rip = kCodeStart;
+    regs.rflags = 2;
+    ASSERT_TRUE(vcpu_->SetRegisters(regs).ok());
+  }
+
+  StateNode Saved() {
+    StateNode node;
+    EXPECT_TRUE(vcpu_->Save(node).ok());
+    return node;
+  }
+
+  std::unique_ptr<KvmSystem> system_;
+  std::unique_ptr<GuestMemory> memory_;
+  std::unique_ptr<KvmVm> vm_;
+  std::unique_ptr<KvmVcpu> vcpu_;
+};
+
+TEST_F(KvmVcpuTest, LeavesGuestCodeForAPortAndCompletesTheRead) {
+  StartAt({0xe4, 0xe2,    // in al, 0xe2
+           0xe6, 0xe3});  // out 0xe3, al
+  ASSERT_EQ(vcpu_->Run(), KvmVcpu::RunResult::kExit);
+  ASSERT_EQ(vcpu_->run().exit_reason, uint32_t{KVM_EXIT_IO});
+  ASSERT_EQ(vcpu_->io_data().size(), 1u);
+  vcpu_->io_data()[0] = 0x5a;
+  ASSERT_EQ(vcpu_->Run(), KvmVcpu::RunResult::kExit);
+  EXPECT_EQ(vcpu_->run().io.port, 0xe3);
+  EXPECT_EQ(vcpu_->io_data()[0], 0x5a);
+}
+
+TEST_F(KvmVcpuTest, CompletesThePendingReadBeforeItStopsOnRequest) {
+  StartAt({0xe4, 0xe2,    // in al, 0xe2
+           0xe6, 0xe3});  // out 0xe3, al
+  ASSERT_EQ(vcpu_->Run(), KvmVcpu::RunResult::kExit);
+  vcpu_->io_data()[0] = 0x77;
+  vcpu_->RequestExit();
+  ASSERT_EQ(vcpu_->Run(), KvmVcpu::RunResult::kInterrupted);
+  EXPECT_EQ(vcpu_->GetRegisters()->rax & 0xff, 0x77u);
+  vcpu_->ClearExitRequest();
+  ASSERT_EQ(vcpu_->Run(), KvmVcpu::RunResult::kExit);
+  EXPECT_EQ(vcpu_->io_data()[0], 0x77);
+}
+
+TEST_F(KvmVcpuTest, GoesOnInAnotherMachineFromItsSavedState) {
+  StartAt({0xb0, 0x21,    // mov al, 0x21
+           0xe6, 0xe3,    // out 0xe3, al
+           0xfe, 0xc0,    // inc al
+           0xe6, 0xe3});  // out 0xe3, al
+  ASSERT_EQ(vcpu_->Run(), KvmVcpu::RunResult::kExit);
+  vcpu_->RequestExit();
+  ASSERT_EQ(vcpu_->Run(), KvmVcpu::RunResult::kInterrupted);
+  const std::vector<uint8_t> bytes = EncodeState(Saved());
+  std::vector<uint8_t> page(16);
+  ASSERT_TRUE(memory_->Read(GuestAddress(kCodeStart), page));
+
+  Build();
+  ASSERT_TRUE(memory_->Write(GuestAddress(kCodeStart), page));
+  const StateNode node = DecodeState(bytes).value();
+  const Status cpu = vcpu_->LoadCpu(node);
+  ASSERT_TRUE(cpu.ok()) << cpu.error().message();
+  const Status registers = vcpu_->LoadRegisters(node);
+  ASSERT_TRUE(registers.ok()) << registers.error().message();
+  ASSERT_EQ(vcpu_->Run(), KvmVcpu::RunResult::kExit);
+  EXPECT_EQ(vcpu_->io_data()[0], 0x22);
+}
+
+TEST_F(KvmVcpuTest, SavesTheSameStateAfterLoadingIt) {
+  StartAt({0xe4, 0xe2});
+  const StateNode first = Saved();
+  Build();
+  ASSERT_TRUE(vcpu_->LoadCpu(first).ok());
+  ASSERT_TRUE(vcpu_->LoadRegisters(first).ok());
+  const StateNode second = Saved();
+  for (const std::string_view name :
+       {"mp_state", "regs", "sregs2", "xsave", "xcrs", "debugregs", "lapic", "cpuid", "events"}) {
+    const auto before = first.BytesOf(name).value();
+    const auto after = second.BytesOf(name).value();
+    EXPECT_TRUE(std::equal(before.begin(), before.end(), after.begin(), after.end())) << name;
+  }
+}
+
+TEST_F(KvmVcpuTest, RefusesStateThatIsCutShort) {
+  StateNode whole = Saved();
+  for (const std::string_view name : {"regs", "lapic", "msrs", "xsave", "cpuid", "events"}) {
+    StateNode cut = whole;
+    auto& bytes = std::get<StateNode::Bytes>(cut.mutable_fields().find(name)->second.value);
+    bytes.pop_back();
+    const bool refused = !vcpu_->LoadCpu(cut).ok() || !vcpu_->LoadRegisters(cut).ok();
+    EXPECT_TRUE(refused) << name;
+  }
+}
+
+TEST_F(KvmVcpuTest, KeepsTheInterruptControllersAcrossMachines) {
+  StateNode pit;
+  StateNode chips;
+  ASSERT_TRUE(vm_->SavePit(pit).ok());
+  ASSERT_TRUE(vm_->SaveIrqchips(chips).ok());
+  Build();
+  EXPECT_TRUE(vm_->LoadPit(pit).ok());
+  EXPECT_TRUE(vm_->LoadIrqchips(chips).ok());
+}
+
+TEST_F(KvmVcpuTest, GivesAnMsiRouteToEachVectorAndTakesItBack) {
+  InterruptRoutes routes(*vm_);
+  ASSERT_TRUE(routes.Initialize().ok());
+  const Gsi first = routes.AllocateMsi().value();
+  const Gsi second = routes.AllocateMsi().value();
+  EXPECT_NE(first, second);
+  ASSERT_TRUE(routes.SetMsi(first, 0xfee0'0000, 0x41).ok());
+  const EventFd event = EventFd::Create().value();
+  EXPECT_TRUE(vm_->AddIrqfd(first, event).ok());
+  EXPECT_TRUE(vm_->RemoveIrqfd(first, event).ok());
+  routes.FreeMsi(first);
+  EXPECT_EQ(routes.AllocateMsi().value(), first);
+}
+
+}  // namespace
+}  // namespace pacsvisor
