@@ -82,7 +82,8 @@ struct MachineConfig {
 };
 
 // Where a key of the configuration stands: "memory", "boot.kernel", "disk[1].path", "net[0]" →
-// line, counted from 1. A key that is not there is looked up by what it stands in, down to line 0.
+// line, counted from 1. A key that is not there is looked up by what it stands in, down to line 0
+// (of the file: 1).
 class ConfigPlaces {
  public:
   void Set(std::string key, int line) { lines_[std::move(key)] = line; }
@@ -93,6 +94,7 @@ class ConfigPlaces {
 };
 
 struct ConfigProblem {
+  std::string key;   // "disk[1].path"
   int line = 0;      // 0: the file as a whole, or no file
   std::string text;  // what, why, what to do
 };
@@ -111,7 +113,7 @@ struct HostLimits {
   static HostLimits OfThisHost();
 };
 
-inline constexpr size_t kConfigSizeLimitBytes = 1u << 20;
+inline constexpr size_t kConfigSizeLimitBytes = 64u << 10;
 
 // From TOML text, at most kConfigSizeLimitBytes; touches no file. `directory` is put before
 // relative paths ("" leaves them). A syntax error stops at the first.
