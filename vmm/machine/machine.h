@@ -1,0 +1,104 @@
+// One machine: guest memory, vCPUs, devices, built from a configuration, run, paused, saved,
+// loaded.
+//
+// Threads. Build, Start, Pause, Resume, Save and Load belong to control threads and exclude one
+// another (control_mutex_). PressPowerButton, ForceStop and ConsoleInput may be called from any
+// thread, Wait from one. Devices end the machine from vCPU threads (End).
+//
+// Lock order, outermost first; a thread that holds one takes only those below it:
+//   control_mutex_ (Machine)
+//   PciBus::mutex_            configuration space
+//   VirtioPciTransport        transport's lock
+//   a device's queue lock     one a device
+//   BlockBackend's lock; a net back end's
+//   VcpuThread::mutex_, Machine::end_mutex_, Bus, DirtyBitmap, EventFd: leaves
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "vmm/base/result.h"
+#include "vmm/base/thread_annotations.h"
+#include "vmm/machine/config.h"
+#include "vmm/state/state_node.h"
+
+namespace pacsvisor {
+
+struct MachineEnd {
+  enum class Reason {
+    kPowerOff,     // the guest powered off
+    kReset,        // the guest asked for a reset: build a new machine in its place
+    kForced,       // ForceStop
+    kGuestFault,   // a vCPU cannot go on; `report` is the fault report
+    kHostFailure,  // something of the host the machine cannot go on without
+  };
+  Reason reason = Reason::kPowerOff;
+  std::string report;
+};
+
+struct MachineOptions {
+  // Bytes of the guest's serial console, on a thread of the machine; must not block for long.
+  std::function<void(std::span<const uint8_t>)> console_output;
+  // Host socket of the guest-agent port; empty: no agent port.
+  std::string agent_socket;
+};
+
+class Machine {
+ public:
+  // A machine that has not started: disks opened and locked, kernel loaded. For a restore
+  // (`load_kernel` false) memory is left empty.
+  static Result<std::unique_ptr<Machine>> Build(const MachineConfig& config, MachineOptions options,
+                                                bool load_kernel = true);
+  ~Machine();
+
+  // Starts threads; the vCPUs run when it returns. A loaded machine starts where it was saved.
+  Status Start();
+  // Returns when the machine has ended; its vCPUs stand still then.
+  MachineEnd Wait();
+
+  // Pause returns when vCPUs and devices stand still (no device waits for the host's I/O). Pausing
+  // a paused machine, resuming a running one: nothing happens.
+  Status Pause();
+  Status Resume();
+  bool paused() const;
+
+  void PressPowerButton();
+  void ForceStop();
+  void ConsoleInput(std::span<const uint8_t> bytes);
+
+  // Paused: everything but the bytes of memory and disks. Between Build(…, false) and Start: Load,
+  // after memory has its bytes.
+  Status Save(StateNode& node) const;
+  Status Load(const StateNode& node);
+
+  GuestMemory& memory();
+  const MachineConfig& config() const { return config_; }
+
+ private:
+  class Parts;
+
+  Machine(const MachineConfig& config, MachineOptions options);
+  Status BuildParts(bool load_kernel);
+  void End(MachineEnd::Reason reason, std::string report);
+  Status SaveClock(StateNode& node) const;
+  Status LoadClock(const StateNode& node);
+
+  // Constant after Build.
+  const MachineConfig config_;
+  const MachineOptions options_;
+  std::unique_ptr<Parts> parts_;
+  // Control threads.
+  mutable Mutex control_mutex_;
+  bool started_ GUARDED_BY(control_mutex_) = false;
+  bool paused_ GUARDED_BY(control_mutex_) = true;
+  // Any thread.
+  Mutex end_mutex_;
+  std::condition_variable_any ended_;
+  std::unique_ptr<MachineEnd> end_ GUARDED_BY(end_mutex_);
+};
+
+}  // namespace pacsvisor
