@@ -10,12 +10,13 @@
 #include <vector>
 
 #include "devices/bus/bus.h"
-#include "vmm/base/thread_annotations.h"
+#include "vmm/base/log.h"
 #include "vmm/state/state_node.h"
 
 namespace pacsvisor {
 
 inline constexpr uint32_t kPciConfigSpaceBytes = 4096;
+inline constexpr unsigned kPciBarCount = 6;
 
 struct PciIdentity {
   uint16_t vendor = 0;
@@ -26,13 +27,17 @@ struct PciIdentity {
   uint16_t subsystem = 0;
 };
 
+// A 64-bit BAR takes two of the six registers.
 enum class PciBarKind { kMemory32, kMemory64, kMemory64Prefetchable };
 
 // A function is derived from (virtio transport, host bridge). Configuration accesses come from vCPU
 // threads through PciBus, one at a time for the whole bus (PciBus's lock).
-class PciFunction : public Stateful {
+class PciFunction {
  public:
   PciFunction(std::string name, const PciIdentity& identity);
+  virtual ~PciFunction();
+  PciFunction(const PciFunction&) = delete;
+  PciFunction& operator=(const PciFunction&) = delete;
 
   const std::string& name() const { return name_; }
 
@@ -54,19 +59,27 @@ class PciFunction : public Stateful {
     BusDevice* device = nullptr;
     std::optional<uint64_t> mapped;  // where it answers now
   };
-  // Called when the machine is built: `mmio` is where BARs answer; addresses by the allocator.
+  // Called when the machine is built: `mmio` is where BARs answer; it outlives the function.
+  // Addresses by the allocator.
   void AttachMmio(Bus& mmio) { mmio_ = &mmio; }
   void AssignBar(unsigned index, uint64_t address);
-  const std::array<Bar, 6>& bars() const { return bars_; }
+  const std::array<Bar, kPciBarCount>& bars() const { return bars_; }
+  // A BAR that should answer, but overlapped another device when it was moved, is tried again.
+  // PciBus asks all functions after each move, since guests swap addresses.
+  void RetryBars();
 
-  void Save(StateNode& node) const override;
-  Status Load(const StateNode& node) override;
+  // The configuration space; saved and loaded by PciBus for all its functions. Load maps the BARs.
+  void SaveConfig(StateNode& node) const;
+  Status LoadConfig(const StateNode& node);
 
  protected:
-  // A capability's guest-visible bytes changed by a write (the new bytes are in config()).
-  virtual void OnCapabilityWrite(uint8_t /*capability_offset*/) {}
-  // A capability is about to be read (virtio's PCI configuration access window, 4.1.4.9).
-  virtual void OnCapabilityRead(uint8_t /*capability_offset*/) {}
+  // Bytes of a capability, counted from its start (id at 0), were written; config() holds the new
+  // ones.
+  virtual void OnCapabilityWrite(uint8_t /*capability*/, uint32_t /*first*/, size_t /*count*/) {}
+  // Bytes of a capability are about to be read.
+  virtual void OnCapabilityRead(uint8_t /*capability*/, uint32_t /*first*/, size_t /*count*/) {}
+  // The configuration space was loaded.
+  virtual void OnConfigLoaded() {}
   // A BAR answers at a new address, or (nullopt) nowhere.
   virtual void OnBarMoved(unsigned /*index*/, std::optional<uint64_t> /*address*/) {}
 
@@ -75,20 +88,26 @@ class PciFunction : public Stateful {
 
  private:
   struct Capability {
-    uint8_t offset;
-    uint8_t size_bytes;
+    uint32_t offset;
+    uint32_t size_bytes;
   };
-  uint64_t BarAddress(unsigned index) const;
+  // Where the guest wants the BAR to answer.
+  std::optional<uint64_t> WantedAddress(unsigned index) const;
   void UpdateBars();
+  void Unmap(unsigned index);
+  void Map(unsigned index, uint64_t address);
+  template <typename Hook>
+  void ForEachCapability(uint32_t offset, size_t size_bytes, Hook hook);
 
   const std::string name_;
   std::array<uint8_t, kPciConfigSpaceBytes> config_{};
   std::array<uint8_t, kPciConfigSpaceBytes> writable_{};
-  std::array<Bar, 6> bars_{};
+  std::array<Bar, kPciBarCount> bars_{};
   std::vector<Capability> capabilities_;
-  uint8_t next_capability_ = 0x40;
-  uint8_t last_link_ = 0x34;
+  uint32_t next_capability_;
+  uint32_t last_link_;
   Bus* mmio_ = nullptr;
+  RateLimitedLog log_;
 };
 
 }  // namespace pacsvisor
