@@ -1,72 +1,81 @@
 #!/usr/bin/env bash
-# Collects the tools of the nested machine's root file system from the host's own Debian: programs
-# with the libraries that the dynamic linker names for them, busybox for the rest.
-# usage: tools.sh FOLDER            makes the whole tree in FOLDER
-#        tools.sh --add FOLDER FILE… adds programs or files with their libraries to /bin there
+# Collects the nested machine's root file system from the host's own Debian: programs with the
+# libraries that the dynamic linker names for them, busybox for the rest.
+# usage: tools.sh image FOLDER        makes FOLDER/tools.raw, an ext4 image labelled "tools"
+#        tools.sh add TREE FILE…      adds programs with their libraries to TREE/bin and TREE/lib
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../lib/common.sh"
 
 PROGRAMS=(bash curl jq ip e2fsck dumpe2fs storescu findscu echoscu dump2dcm dcmftest dcmdump)
-# Not on every host, and needed by some jobs only.
+# Of use to some jobs, and not worth installing for the others.
 OPTIONAL_PROGRAMS=(qemu-img iperf3 fio strace)
 
-# Copies what FILE needs to run, to the same paths below ROOT.
-add_libraries() {
-  local root=$1 file=$2 library
-  { ldd "$file" 2>/dev/null || true; } | grep -oE '/[^ ]+' | while read -r library; do
-    [ -e "$root$library" ] || install -D -m 755 "$library" "$root$library"
+# Copies FILE to TREE/bin, and the libraries it asks for to TREE/lib, where the linker looks first.
+add_program() {
+  local tree=$1 file=$2 library
+  install -D "$file" "$tree/bin/$(basename "$file")"
+  # A static program has none; ldd then fails.
+  { ldd "$file" 2>/dev/null || true; } | sed -nE 's,^[^/]*(/[^ :]+) .*,\1,p' |
+    while read -r library; do
+      [ -e "$tree/lib/$(basename "$library")" ] ||
+        install -D -m 755 "$library" "$tree/lib/$(basename "$library")"
+    done
+}
+
+add_programs() {
+  local tree=$1 program path
+  for program in "${PROGRAMS[@]}" "${OPTIONAL_PROGRAMS[@]}"; do
+    if path=$(command -v "$program"); then
+      add_program "$tree" "$path"
+    elif [[ " ${PROGRAMS[*]} " == *" $program "* ]]; then
+      die "this machine has no $program" "Install the package sets of guests/lib/common.sh."
+    fi
+  done
+  add_program "$tree" "$(command -v busybox)"
+  for program in $(busybox --list); do
+    [ -e "$tree/bin/$program" ] || ln -s busybox "$tree/bin/$program"
   done
 }
 
-add_program() {
-  local root=$1 file=$2
-  install -D "$file" "$root/bin/$(basename "$file")"
-  add_libraries "$root" "$file"
+add_data() {
+  local tree=$1 folder
+  # dcmtk looks its dictionaries up at the path it was built with.
+  for folder in /usr/share/libdcmtk* /etc/dcmtk; do
+    [ ! -d "$folder" ] || (mkdir -p "$tree$folder" && cp -rL "$folder/." "$tree$folder/")
+  done
+  printf 'root:x:0:0:root:/root:/bin/bash\n' >"$tree/etc/passwd"
+  printf 'root:x:0:\n' >"$tree/etc/group"
+  printf '127.0.0.1 localhost l1\n' >"$tree/etc/hosts"
+  ln -s /proc/mounts "$tree/etc/mtab"
 }
 
 make_tree() {
-  local root=$1 program path applet
-  mkdir -p "$root"/{bin,sbin,lib,lib64,usr,dev,proc,sys,run,tmp,root,etc,job,images,out}
-  # As Debian merges them: the linker's names for a library then lead to one file.
-  ln -s ../bin ../sbin ../lib ../lib64 "$root/usr/"
-  cp "$(command -v busybox)" "$root/bin/busybox"
-  for program in "${PROGRAMS[@]}" "${OPTIONAL_PROGRAMS[@]}"; do
-    if path=$(command -v "$program"); then
-      add_program "$root" "$path"
-    elif [[ " ${PROGRAMS[*]} " == *" $program "* ]]; then
-      die "this machine has no $program" "Install the packages of guests/lib/common.sh."
-    fi
-  done
-  for applet in $(busybox --list); do
-    [ -e "$root/bin/$applet" ] || ln -s busybox "$root/bin/$applet"
-  done
-  cp -L /lib/x86_64-linux-gnu/libnss_files.so.2 "$root/lib/" 2>/dev/null || true
-  cp -rL /usr/share/libdcmtk* "$(mkdir -p "$root/usr/share" && echo "$root/usr/share/")"
-  [ ! -d /etc/dcmtk ] || cp -rL /etc/dcmtk "$root/etc/"
-  printf 'root:x:0:0:root:/root:/bin/bash\n' >"$root/etc/passwd"
-  printf 'root:x:0:\n' >"$root/etc/group"
-  printf '127.0.0.1 localhost l1\n' >"$root/etc/hosts"
-  ln -s /proc/mounts "$root/etc/mtab"
-  gcc -O2 -Wall -Wextra -Werror -static -o "$root/bin/exit-qemu" "$here/exit-qemu.c"
-  install -m 755 "$here/l1" "$root/sbin/l1"
+  local tree=$1
+  mkdir -p "$tree"/{bin,sbin,lib,usr,dev,proc,sys,run,tmp,root,etc,job,images,out}
+  # One folder of libraries, whichever name a program was linked with.
+  ln -s lib "$tree/lib64"
+  ln -s . "$tree/lib/x86_64-linux-gnu"
+  ln -s ../bin ../sbin ../lib ../lib64 "$tree/usr/"
+  add_programs "$tree"
+  add_data "$tree"
+  gcc -O2 -Wall -Wextra -Werror -static -o "$tree/bin/exit-qemu" "$here/exit-qemu.c"
+  install -m 755 "$here/l1" "$tree/sbin/l1"
 }
 
-main() {
-  if [ "$1" = --add ]; then
-    local root=$2 file
-    shift 2
-    for file in "$@"; do
-      add_program "$root" "$file"
+case ${1:-} in
+  image)
+    tree=$2/tree
+    make_tree "$tree"
+    size_mib=$(($(du -sm "$tree" | cut -f 1) + 512))
+    bash "$here/../lib/ext4.sh" "$2/tools.raw" tools "$size_mib" "$tree"
+    rm -rf "$tree"
+    ;;
+  add)
+    tree=$2
+    for file in "${@:3}"; do
+      add_program "$tree" "$file"
     done
-  elif [ "$1" = --image ]; then # how `cached` calls this script
-    make_tree "$2/tree"
-    bash "$here/../lib/ext4.sh" "$2/tools.raw" tools $(($(du -sm "$2/tree" | cut -f 1) + 512)) \
-      "$2/tree"
-    rm -rf "$2/tree"
-  else
-    make_tree "$1"
-  fi
-}
-
-main "$@"
+    ;;
+  *) die "usage: tools.sh image FOLDER | tools.sh add TREE FILE…" ;;
+esac
