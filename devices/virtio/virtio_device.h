@@ -64,7 +64,7 @@ class VirtioTransport {
 // One enabled queue handed to the device by Activate.
 struct VirtioQueueHandle {
   uint16_t index = 0;
-  Virtqueue* queue = nullptr;  // owned by the transport; valid until the reset is complete
+  Virtqueue* queue = nullptr;         // owned by the transport; valid until the reset is complete
   const EventFd* doorbell = nullptr;  // the driver's notifications; lives as the transport
 };
 
@@ -97,6 +97,7 @@ class VirtioDevice : public Pausable, public Stateful {
   // Begins a reset: from its return on, no new request is taken and no ring is touched. The reset
   // is complete when no host I/O into guest memory of the old generation is in flight any more;
   // until then the transport reads back the old status, and the driver waits (4.1.4.3.2, 2.4.1).
+  // A device saved meanwhile saves itself as inactive, with nothing in flight.
   virtual void StartReset() = 0;
   virtual bool ResetComplete() const = 0;
 

@@ -3,7 +3,6 @@
 // only.
 #pragma once
 
-#include <functional>
 #include <memory>
 
 #include "devices/pci/msi.h"
@@ -23,10 +22,16 @@ class DoorbellRegistrar {
 
 // What the implementation holds is private to virtio_pci_transport.cc and its companions. It is a
 // PciFunction (added to the PciBus), a VirtioTransport (handed to the device) and Pausable.
-class VirtioPciTransport : public PciFunction, public VirtioTransport, public Pausable {
+//
+// Threads: BARs on vCPU threads, several at once; VirtioTransport on any; the rest on the control
+// thread. Lock order: PciBus, this transport, the device's queue lock, the MSI-X table.
+class VirtioPciTransport : public PciFunction,
+                           public VirtioTransport,
+                           public Pausable,
+                           public Stateful {
  public:
-  // `device` is borrowed and outlives the transport. Vectors: one for configuration changes plus
-  // one a queue.
+  // `device` is borrowed and outlives the transport; it is told to reset when the transport goes.
+  // Vectors: one for configuration changes plus one a queue.
   static Result<std::unique_ptr<VirtioPciTransport>> Create(VirtioDevice& device,
                                                             GuestMemory& memory, MsiController& msi,
                                                             DoorbellRegistrar& doorbells);
@@ -37,14 +42,16 @@ class VirtioPciTransport : public PciFunction, public VirtioTransport, public Pa
   void InterruptConfigChange() override;
   void NeedsReset(std::string_view reason) override;
 
-  // Pausable, Stateful: the transport and its device, in that order. After a restore, Resume raises
-  // every enabled vector of a live queue once and signals every live doorbell.
+  // Pausable, Stateful: the transport and its device, in that order; the configuration space is
+  // PciBus's to save, and loaded before. Load on a fresh transport, which is paused by it. After a
+  // restore, Resume raises every enabled vector of a live queue and of configuration changes once
+  // and signals every live doorbell.
   void Pause() override;
   void Resume() override;
   void Save(StateNode& node) const override;
   Status Load(const StateNode& node) override;
 
-  // Shape of BAR 0; the notify area has kNotifyStrideBytes a queue.
+  // Shape of BAR 0; the notify area has kNotifyStrideBytes a queue. BAR 2 is the MSI-X table's.
   static constexpr uint32_t kCommonOffset = 0x0000;
   static constexpr uint32_t kIsrOffset = 0x1000;
   static constexpr uint32_t kDeviceConfigOffset = 0x2000;
@@ -56,9 +63,11 @@ class VirtioPciTransport : public PciFunction, public VirtioTransport, public Pa
  private:
   class Impl;
   VirtioPciTransport(VirtioDevice& device, const PciIdentity& identity);
-  void OnCapabilityWrite(uint8_t capability_offset) override;
-  void OnCapabilityRead(uint8_t capability_offset) override;
+  void OnCapabilityWrite(uint8_t capability, uint32_t first, size_t count) override;
+  void OnCapabilityRead(uint8_t capability, uint32_t first, size_t count) override;
+  void OnConfigLoaded() override;
   void OnBarMoved(unsigned index, std::optional<uint64_t> address) override;
+  void ApplyMsixControl();
 
   std::unique_ptr<Impl> impl_;
 };
