@@ -10,6 +10,7 @@
 #   --images NAME=FOLDER makes FOLDER's files writable in /images/NAME (nothing comes back);
 #                        repeatable
 #   --set NAME=VALUE     an environment variable for the job; repeatable
+#   --forward PORT:L1PORT  this host's 127.0.0.1:PORT leads to L1's L1PORT; repeatable
 #   --kernel 6.1|6.12    L1's own Debian kernel (6.1)
 #   --memory MIB         L1's memory (1536)
 #   --cpus N             L1's processors (1; more have shown resets that are the emulation's own)
@@ -25,7 +26,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 L1_MODULES=(virtio_pci virtio_blk virtio_net virtio_console kvm_amd tun virtiofs vhost_net)
 
 job='' out='' kernel=6.1 memory_mib=1536 cpus=1 timeout_s=150 quiet=no
-adds=() images=() settings=()
+adds=() images=() settings=() forwards=()
 
 parse_arguments() {
   while [ $# -gt 0 ]; do
@@ -41,6 +42,7 @@ parse_arguments() {
       --add) adds+=("$2") ;;
       --images) images+=("$2") ;;
       --set) settings+=("$2") ;;
+      --forward) forwards+=("$2") ;;
       --kernel) kernel=$2 ;;
       --memory) memory_mib=$2 ;;
       --cpus) cpus=$2 ;;
@@ -137,6 +139,13 @@ compose_qemu() {
     file=$(images_image "${image#*=}")
     disk "$file" "images-${image%%=*}" on
   done
+  local network=user,id=network forward
+  for forward in "${forwards[@]}"; do
+    network+=",hostfwd=tcp:127.0.0.1:${forward%%:*}-:${forward#*:}"
+  done
+  if [ "${#forwards[@]}" -gt 0 ]; then
+    qemu+=(-netdev "$network" -device "virtio-net-pci,netdev=network")
+  fi
 }
 
 # Runs QEMU; its console goes to the log and, unless --quiet, to our own output line by line.

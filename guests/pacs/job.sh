@@ -32,6 +32,7 @@ fi
 out=${PACS_OUT:-$(mktemp -d)}
 mkdir -p "$out"
 study=$out/study received=$out/received
+export LC_ALL=C
 url=http://$address:$http_port
 machine_pid=''
 table=()

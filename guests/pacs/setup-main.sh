@@ -11,6 +11,7 @@ masked=(
   systemd-networkd-wait-online.service systemd-pstore.service sys-kernel-debug.mount
   sys-kernel-tracing.mount dev-hugepages.mount dev-mqueue.mount modprobe@drm.service
   modprobe@efi_pstore.service modprobe@configfs.service sys-kernel-config.mount
+  modprobe@fuse.service sys-fs-fuse-connections.mount modprobe@loop.service modprobe@dm_mod.service
   systemd-binfmt.service proc-sys-fs-binfmt_misc.automount
 )
 for unit in "${masked[@]}"; do
