@@ -32,7 +32,7 @@ fail() {
 start() {
   local options
   case $machine in
-    kvm) options=(-M microvm,pit=off,pic=off -accel kvm -cpu "host,-arch-capabilities,-xsave") ;;
+    kvm) options=(-M "microvm,pit=off,pic=off" -accel kvm -cpu "host,-arch-capabilities,-xsave") ;;
     tcg) options=(-M q35 -accel "tcg,thread=multi" -cpu max) ;;
   esac
   rm -f "$work"/*
