@@ -1,0 +1,262 @@
+// What the worker of a network device does: its queues and its back end.
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include "devices/net/net_device.h"
+#include "vmm/base/check.h"
+
+namespace pacsvisor {
+namespace {
+
+constexpr auto kRelaxed = std::memory_order_relaxed;
+
+NetOffloads GuestOffloads(uint64_t features) {
+  const bool checksum = (features & kNetFeatureGuestChecksum) != 0;
+  return {.checksum = checksum,
+          .tcp4_segments = checksum && (features & kNetFeatureGuestTso4) != 0,
+          .tcp6_segments = checksum && (features & kNetFeatureGuestTso6) != 0,
+          .ecn_segments = checksum && (features & kNetFeatureGuestEcn) != 0};
+}
+
+bool TakesSegments(const NetOffloads& offloads, uint8_t gso_type) {
+  if ((gso_type & kNetGsoEcn) != 0 && !offloads.ecn_segments) {
+    return false;
+  }
+  const int kind = gso_type & ~kNetGsoEcn;
+  return (kind == kNetGsoTcp4 && offloads.tcp4_segments) ||
+         (kind == kNetGsoTcp6 && offloads.tcp6_segments);
+}
+
+bool ChecksumInside(const NetPacket& packet) {
+  return size_t{packet.header.checksum_start} + packet.header.checksum_offset + 2 <=
+         packet.frame.size();
+}
+
+}  // namespace
+
+void NetDevice::TakeOver(DoorbellWatch::Doorbells doorbells, uint64_t features,
+                         uint64_t generation) {
+  const Status watched =
+      doorbells_.Watch(std::move(doorbells), [this](uint16_t queue) { OnDoorbell(queue); });
+  const Status offloads = backend_->SetGuestOffloads(GuestOffloads(features));
+  if (!offloads.ok()) {
+    // Frames that the driver does not take are completed or dropped on their way (FitForDriver).
+    Log(LogLevel::kWarning, "{}: {}", options_.name, offloads.error().message());
+  }
+  {
+    const MutexLock lock(mutex_);
+    if (generation != generation_) {
+      return;  // reset again meanwhile
+    }
+    running_ = true;
+    if (!watched.ok()) {
+      Fail(watched.error().message());
+    }
+  }
+  RunAll();
+}
+
+void NetDevice::AcknowledgeReset() {
+  doorbells_.Unwatch();
+  const MutexLock lock(mutex_);
+  transmit_.Clear();
+  --resets_pending_;
+}
+
+void NetDevice::OnDoorbell(uint16_t queue) {
+  switch (queue) {
+    case kNetReceiveQueue:
+      backend_->ResumeReceive();
+      break;
+    case kNetTransmitQueue:
+      HandleTransmit();
+      break;
+    case kNetControlQueue:
+      HandleControl();
+      break;
+    default:
+      break;
+  }
+}
+
+void NetDevice::RunAll() {
+  FinishRestore();
+  HandleControl();
+  HandleTransmit();
+  backend_->ResumeReceive();
+}
+
+void NetDevice::HandleTransmit() {
+  bool link_is_up = false;
+  auto collected = TransmitRing::Collected::kAll;
+  uint64_t generation = 0;
+  {
+    const MutexLock lock(mutex_);
+    Virtqueue* queue = Queue(kNetTransmitQueue);
+    if (!CanRun() || queue == nullptr) {
+      return;
+    }
+    generation = generation_;
+    link_is_up = LinkUp();
+    if (transmit_.empty()) {
+      collected = transmit_.Collect(*memory_, *queue, features_, backend_->capabilities().gathers);
+    }
+    if (collected == TransmitRing::Collected::kBroken) {
+      Fail(transmit_.broken_reason());
+      transmit_.Clear();
+    }
+  }
+  SendBatch(link_is_up);
+  bool blocked = false;
+  {
+    const MutexLock lock(mutex_);
+    if (generation != generation_ || paused_) {
+      return;  // reset: forgotten when acknowledged. Paused: finished after Resume
+    }
+    Virtqueue* queue = Queue(kNetTransmitQueue);
+    transmit_.Finish(*queue);
+    InterruptIfWanted(kNetTransmitQueue);
+    blocked = !transmit_.empty();
+  }
+  if (collected == TransmitRing::Collected::kMore && !blocked) {
+    loop_->Post([this] { HandleTransmit(); });  // after the other descriptors' turn
+  }
+}
+
+// Without the lock: the back end enters the kernel.
+void NetDevice::SendBatch(bool link_is_up) {
+  while (!transmit_.unsent().empty()) {
+    const TransmitRing::Frame& frame = transmit_.unsent().front();
+    auto result = NetworkBackend::SendResult::kDropped;
+    if (frame.verdict != TransmitVerdict::kOk) {
+      frame_log_.Log(LogLevel::kWarning, "{}: the driver sent a frame with {}", options_.name,
+                     TransmitVerdictName(frame.verdict));
+    } else if (link_is_up) {
+      result = backend_->Send(frame.header, frame.parts());
+    }
+    if (result == NetworkBackend::SendResult::kWouldBlock) {
+      break;
+    }
+    if (result == NetworkBackend::SendResult::kSent) {
+      sent_frames_.fetch_add(1, kRelaxed);
+      sent_bytes_.fetch_add(frame.size_bytes(), kRelaxed);
+    } else {
+      send_drops_.fetch_add(1, kRelaxed);
+    }
+    transmit_.Advance(1);
+  }
+  backend_->EndOfBatch();
+}
+
+size_t NetDevice::Receive(std::span<NetPacket> packets) {
+  const MutexLock lock(mutex_);
+  if (paused_) {
+    return 0;  // Resume asks for them
+  }
+  if (!CanRun() || !LinkUp() || !receive_.bound()) {
+    receive_drops_.fetch_add(packets.size(), kRelaxed);
+    return packets.size();
+  }
+  size_t taken = 0;
+  auto outcome = ReceiveRing::Outcome::kDelivered;
+  while (taken < packets.size()) {
+    outcome = ReceiveOne(packets[taken]);
+    if (outcome == ReceiveRing::Outcome::kBroken || outcome == ReceiveRing::Outcome::kNoRoom) {
+      break;
+    }
+    ++taken;
+  }
+  InterruptIfWanted(kNetReceiveQueue);
+  if (outcome == ReceiveRing::Outcome::kBroken) {
+    Fail(receive_.broken_reason());
+    receive_drops_.fetch_add(packets.size() - taken, kRelaxed);
+    taken = packets.size();
+  }
+  return taken;
+}
+
+ReceiveRing::Outcome NetDevice::ReceiveOne(NetPacket& packet) {
+  auto outcome = ReceiveRing::Outcome::kDropped;
+  if (control_.filter.Wants(packet.frame, control_.mac) && FitForDriver(packet)) {
+    outcome = receive_.Deliver(packet);
+  }
+  if (outcome == ReceiveRing::Outcome::kDelivered) {
+    received_frames_.fetch_add(1, kRelaxed);
+    received_bytes_.fetch_add(packet.frame.size(), kRelaxed);
+  } else if (outcome == ReceiveRing::Outcome::kDropped) {
+    receive_drops_.fetch_add(1, kRelaxed);
+  }
+  return outcome;
+}
+
+// 5.1.6.4.1: the header promises only what the driver negotiated. The back end was told so, but may
+// still hold frames from before.
+bool NetDevice::FitForDriver(NetPacket& packet) const {
+  const NetOffloads takes = GuestOffloads(features_);
+  VirtioNetHeader& header = packet.header;
+  if (header.gso_type != kNetGsoNone && !TakesSegments(takes, header.gso_type)) {
+    return false;
+  }
+  if (takes.checksum) {
+    return true;
+  }
+  if ((header.flags & kNetHeaderNeedsChecksum) != 0) {
+    if (!ChecksumInside(packet)) {
+      return false;
+    }
+    CompleteChecksum(header, packet.frame);
+  }
+  header = VirtioNetHeader{};
+  return true;
+}
+
+void NetDevice::HandleControl() {
+  const MutexLock lock(mutex_);
+  Virtqueue* queue = Queue(kNetControlQueue);
+  if (!CanRun() || queue == nullptr) {
+    return;
+  }
+  DescriptorChain chain;
+  // At most one queue's worth: a driver that adds without end comes again by its doorbell.
+  for (unsigned i = 0; i < queue->size() && !failed_; ++i) {
+    const Virtqueue::PopResult result = queue->Pop(chain);
+    if (result == Virtqueue::PopResult::kEmpty) {
+      break;
+    }
+    if (result == Virtqueue::PopResult::kBroken) {
+      Fail(queue->broken_reason());
+    } else if (chain.writable_bytes == 0 || chain.readable_bytes < 2) {
+      // 5.1.6.5: a command is answered by a byte.
+      Fail("control command without a class or room for the answer");
+    } else {
+      const uint8_t answer = ExecuteControl(chain);
+      const bool written = memory_->Write(chain.writable.front().start, {&answer, 1});
+      CHECK(written, "a popped range is not inside memory");
+      queue->Push(chain.head, 1);
+    }
+  }
+  InterruptIfWanted(kNetControlQueue);
+}
+
+uint8_t NetDevice::ExecuteControl(const DescriptorChain& chain) {
+  std::array<uint8_t, kNetControlMaxBytes> command;
+  if (chain.readable_bytes > command.size()) {
+    return kNetControlError;
+  }
+  size_t size = 0;
+  for (const GuestRange& range : chain.readable) {
+    const bool read =
+        memory_->Read(range.start, std::span(command).subspan(size, range.size_bytes));
+    CHECK(read, "a popped range at {} is not inside memory", range.start);
+    size += range.size_bytes;
+  }
+  const uint8_t answer = ExecuteControlCommand(std::span(command).first(size), features_, control_);
+  if (answer != kNetControlOk) {
+    control_log_.Log(LogLevel::kDebug, "{}: control command {}.{} of {} bytes refused",
+                     options_.name, command[0], command[1], size);
+  }
+  return answer;
+}
+
+}  // namespace pacsvisor
