@@ -101,6 +101,22 @@ TEST(ConfigParse, StopsAtTheFirstSyntaxError) {
   ExpectOnly(parsed, 2, "no TOML");
 }
 
+TEST(ConfigParse, ATableHeaderThatIsNoKeyIsASyntaxError) {
+  const ParsedConfig parsed = ParseConfigText("cpus = 1\n[;net]]\n", "");
+  EXPECT_FALSE(parsed.is_toml);
+  ExpectOnly(parsed, 2, "no TOML");
+}
+
+TEST(ConfigParse, LettersBeyondAsciiOutsideOfQuotesAreASyntaxError) {
+  // One of each block of Unicode that holds white space.
+  for (const char* letter : {"é", "ᚁ", "‑", "あ", "ﻟ"}) {
+    const ParsedConfig parsed = ParseConfigText(std::string("cpus = 1\n") + letter + " = 2\n", "");
+    EXPECT_FALSE(parsed.is_toml);
+    ExpectOnly(parsed, 2, "no TOML");
+  }
+  EXPECT_TRUE(ParseWith("console.log = \"\"\"é\\\n  ﻟ\"\"\" # あ\n").problems.empty());
+}
+
 TEST(ConfigParse, AKeyTwiceIsASyntaxError) {
   const ParsedConfig parsed = ParseConfigText("cpus = 1\ncpus = 2\n", "");
   EXPECT_FALSE(parsed.is_toml);
