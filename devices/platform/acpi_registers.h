@@ -1,6 +1,6 @@
-// The registers of a hardware-reduced ACPI platform (ACPI 6.4, 4.1): sleep control, reset, sleep status,
-// and the event register that a generic event device (5.6.9) reads. Eight ports; offsets as in
-// firmware/acpi/platform_description.h.
+// The registers of a hardware-reduced ACPI platform (ACPI 6.4, 4.1): sleep control, reset, sleep
+// status, and the event register that a generic event device (5.6.9) reads. Eight ports; offsets as
+// in firmware/acpi/platform_description.h.
 #pragma once
 
 #include <atomic>

@@ -27,8 +27,8 @@ class ResetPort : public BusDevice {
     }
   }
   void Write(uint64_t, std::span<const uint8_t> data) override {
-    const bool asked = kind_ == Kind::kKeyboardCommand ? data[0] == kPulseReset
-                                                       : (data[0] & kResetCpu) != 0;
+    const bool asked =
+        kind_ == Kind::kKeyboardCommand ? data[0] == kPulseReset : (data[0] & kResetCpu) != 0;
     if (asked) {
       reset_();
     }

@@ -1,8 +1,8 @@
 // A 16550A UART (PC16550D data sheet): the machine's serial console.
 //
 // What the guest sends goes into a bounded buffer that a worker hands to the sink: a slow terminal
-// never holds up a vCPU. While the buffer is full the transmitter says it is busy. What the host sends
-// waits in a bounded queue behind the receive register.
+// never holds up a vCPU. While the buffer is full the transmitter says it is busy. What the host
+// sends waits in a bounded queue behind the receive register.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,8 @@ class SerialPort : public BusDevice, public Stateful {
   // Bytes from the host's side. Returns how many were taken; the rest found no room.
   size_t Receive(std::span<const uint8_t> bytes);
 
-  // Bytes that were sent before a save belong to the machine that was saved: they are its console's.
+  // Bytes that were sent before a save belong to the machine that was saved: they are its
+  // console's.
   void Save(StateNode& node) const override;
   Status Load(const StateNode& node) override;
 
@@ -57,8 +58,8 @@ class SerialPort : public BusDevice, public Stateful {
   void WriteFifoControl(uint8_t value) REQUIRES(mutex_);
   // The source of highest priority that is enabled, as the IIR names it.
   uint8_t PendingInterrupt() const REQUIRES(mutex_);
-  // Edge triggered: every new reason is an edge of its own. Spurious ones are legal, a lost one hangs
-  // a console.
+  // Edge triggered: every new reason is an edge of its own. Spurious ones are legal, a lost one
+  // hangs a console.
   void InterruptIfPending() REQUIRES(mutex_);
   void Drain();
 
