@@ -99,6 +99,7 @@ Status VirtioBlock::Attach(VirtioTransport& transport, GuestMemory& memory) {
       BlockQueueServer::Options{options_.name, options_.serial, options_.queue_count, Limits()},
       *backend_, transport, memory);
   worker_ = TRY(EventLoop::Create(options_.name));
+  doorbells_ = std::make_unique<DoorbellWatch>(*worker_);
   TRY(worker_->Add(backend_->wait_fd(), EPOLLIN, [this](uint32_t) {
     backend_->Poll();
     server_->Service();
@@ -124,54 +125,27 @@ void VirtioBlock::WriteConfig(uint64_t /*offset*/, std::span<const uint8_t> /*da
 
 void VirtioBlock::Activate(const VirtioActivation& activation) {
   server_->Activate(activation);
-  {
-    const MutexLock lock(doorbells_mutex_);
-    doorbells_in_use_ = true;
+  Result<DoorbellWatch::Doorbells> doorbells = DoorbellWatch::Duplicate(activation.queues);
+  if (!doorbells.ok()) {
+    transport_->NeedsReset(doorbells.error().message());
+    return;
   }
-  worker_->Post([this, queues = activation.queues] {
-    WatchDoorbells(queues);
+  worker_->Post([this, watched = std::move(*doorbells)] {
+    const Status status =
+        doorbells_->Watch(watched, [this](uint16_t /*queue*/) { server_->Service(); });
+    if (!status.ok()) {
+      transport_->NeedsReset(status.error().message());
+    }
     server_->Service();
   });
 }
 
-void VirtioBlock::WatchDoorbells(const std::vector<VirtioQueueHandle>& queues) {
-  for (const VirtioQueueHandle& handle : queues) {
-    const EventFd* doorbell = handle.doorbell;
-    const Status watched = worker_->Add(doorbell->fd(), EPOLLIN, [this, doorbell](uint32_t) {
-      doorbell->Consume();
-      server_->Service();
-    });
-    if (!watched.ok()) {
-      transport_->NeedsReset(watched.error().message());
-      return;
-    }
-    watched_.push_back(doorbell->fd());
-  }
-}
-
 void VirtioBlock::StartReset() {
   server_->StartReset();
-  worker_->Post([this] { ForgetDoorbells(); });
+  worker_->Post([this] { doorbells_->Unwatch(); });
 }
 
-// The doorbells are the transport's: it may close them once the reset is complete.
-void VirtioBlock::ForgetDoorbells() {
-  for (const int fd : std::exchange(watched_, {})) {
-    worker_->Remove(fd);
-  }
-  const MutexLock lock(doorbells_mutex_);
-  doorbells_in_use_ = false;
-}
-
-bool VirtioBlock::ResetComplete() const {
-  {
-    const MutexLock lock(doorbells_mutex_);
-    if (doorbells_in_use_) {
-      return false;
-    }
-  }
-  return server_->ResetComplete();
-}
+bool VirtioBlock::ResetComplete() const { return server_->ResetComplete(); }
 
 void VirtioBlock::Pause() { server_->Pause(); }
 

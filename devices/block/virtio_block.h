@@ -13,10 +13,10 @@
 
 #include "devices/block/block_abi.h"
 #include "devices/block/block_queue_server.h"
+#include "devices/virtio/doorbell_watch.h"
 #include "devices/virtio/virtio_device.h"
 #include "vmm/base/event_fd.h"
 #include "vmm/base/event_loop.h"
-#include "vmm/base/thread_annotations.h"
 #include "vmm/disk/block_backend.h"
 
 namespace pacsvisor {
@@ -67,8 +67,6 @@ class VirtioBlock : public VirtioDevice {
  private:
   VirtioBlock(Options options, std::unique_ptr<BlockBackend> backend, EventFd wake);
   BlockRequestLimits Limits() const;
-  void WatchDoorbells(const std::vector<VirtioQueueHandle>& queues);
-  void ForgetDoorbells();
 
   // Constant after Attach.
   const Options options_;
@@ -79,10 +77,7 @@ class VirtioBlock : public VirtioDevice {
   // Any thread; brings its own lock.
   std::unique_ptr<BlockQueueServer> server_;
   // Owned by the worker.
-  std::vector<int> watched_;
-  // Guarded.
-  mutable Mutex doorbells_mutex_;
-  bool doorbells_in_use_ GUARDED_BY(doorbells_mutex_) = false;
+  std::unique_ptr<DoorbellWatch> doorbells_;
   // Ends first.
   std::unique_ptr<EventLoop> worker_;
 };
