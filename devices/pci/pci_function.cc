@@ -167,7 +167,7 @@ void PciFunction::Map(unsigned index, uint64_t address) {
   Bar& bar = bars_[index];
   const Status inserted = mmio_->Insert(address, bar.size_bytes, *bar.device);
   if (!inserted.ok()) {
-    log_.Log(LogLevel::kWarning, "{}: BAR {} does not answer: {}", name_, index,
+    log_.Log(LogLevel::kDebug, "{}: BAR {} does not answer: {}", name_, index,
              inserted.error().message());
     return;
   }

@@ -1,7 +1,9 @@
 #include "devices/virtio/virtio_pci_transport.h"
 
 #include <algorithm>
+#include <chrono>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "devices/pci/msix_table.h"
@@ -11,6 +13,7 @@
 #include "devices/virtio/virtio_pci_capabilities.h"
 #include "devices/virtio/virtio_pci_registers.h"
 #include "devices/virtio/virtio_status.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/base/thread_annotations.h"
 
@@ -18,6 +21,7 @@ namespace pacsvisor {
 namespace {
 
 constexpr uint32_t kStateVersion = 1;
+constexpr uint64_t kShutdownWaitNs = 1'000'000'000;
 
 uint32_t ClassCode(VirtioDeviceType type) {
   switch (type) {
@@ -58,12 +62,7 @@ class VirtioPciTransport::Impl : public BusDevice {
         doorbells_(std::string(device.name()), registrar, std::move(events)),
         common_(device, memory, interrupts_, status_, doorbells_.events(), transport) {}
 
-  ~Impl() override {
-    const MutexLock lock(mutex_);
-    if (common_.active()) {
-      device_.StartReset();
-    }
-  }
+  ~Impl() override;
 
   void Read(uint64_t offset, std::span<uint8_t> data) override;
   void Write(uint64_t offset, std::span<const uint8_t> data) override;
@@ -95,6 +94,23 @@ class VirtioPciTransport::Impl : public BusDevice {
   bool paused_ GUARDED_BY(mutex_) = false;
   bool restored_ GUARDED_BY(mutex_) = false;  // nothing ran since Load
 };
+
+VirtioPciTransport::Impl::~Impl() {
+  const MutexLock lock(mutex_);
+  if (!common_.active()) {
+    return;
+  }
+  device_.StartReset();
+  if (paused_) {
+    device_.Resume();  // completions wait at its gate
+  }
+  // The worker lets go of doorbells and rings. Host I/O that hangs is not waited for: it touches
+  // neither any more.
+  const uint64_t deadline_ns = MonotonicNs() + kShutdownWaitNs;
+  while (!device_.ResetComplete() && MonotonicNs() < deadline_ns) {
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+}
 
 void VirtioPciTransport::Impl::Read(uint64_t offset, std::span<uint8_t> data) {
   std::ranges::fill(data, uint8_t{0});
