@@ -24,7 +24,7 @@ class TableWriter {
       return Error::Make(ErrorCode::kNoSpace,
                          "the ACPI tables need more than the {} KiB from {} on: give the machine "
                          "fewer vCPUs",
-                         (kVmGenIdPage.raw() - kAcpiAreaStart.raw()) / kKiB, kAcpiAreaStart);
+                         (kAcpiTablesEnd.raw() - kAcpiAreaStart.raw()) / kKiB, kAcpiAreaStart);
     }
     CHECK(memory_.Write(address, table), "no memory at {}", address);
     next_ = GuestAddress(AlignUp(address.raw() + table.size(), kTableAlignmentBytes));
@@ -42,14 +42,14 @@ class TableWriter {
 AcpiPlacement AcpiPlacementOf(const PlatformDescription& platform) {
   return {.rsdp = kAcpiAreaStart,
           .vmgenid = platform.vmgenid,
-          .tables = {kAcpiAreaStart, kVmGenIdPage.raw() - kAcpiAreaStart.raw()},
-          .reserved = {kVmGenIdPage, kAcpiAreaEnd.raw() - kVmGenIdPage.raw()}};
+          .tables = {kAcpiAreaStart, kAcpiTablesEnd.raw() - kAcpiAreaStart.raw()},
+          .reserved = {kAcpiTablesEnd, kAcpiAreaEnd.raw() - kAcpiTablesEnd.raw()}};
 }
 
 Result<AcpiPlacement> WriteAcpiTables(GuestMemory& memory, const PlatformDescription& platform) {
   const AcpiPlacement placement = AcpiPlacementOf(platform);
   const GuestAddress first(AlignUp(placement.rsdp.raw() + kRsdpBytes, kTableAlignmentBytes));
-  TableWriter writer(memory, first, kVmGenIdPage);
+  TableWriter writer(memory, first, kAcpiTablesEnd);
   const GuestAddress dsdt = TRY(writer.Place(BuildDsdt(platform)));
   const GuestAddress tables[] = {TRY(writer.Place(BuildFadt(platform, dsdt))),
                                  TRY(writer.Place(BuildMadt(platform))),

@@ -11,7 +11,7 @@ struct AcpiPlacement {
   GuestAddress rsdp;      // for boot_params or hvm_start_info
   GuestAddress vmgenid;   // kVmGenIdSizeBytes, to be written by the machine
   MemoryRegion tables;    // whole pages: e820 type "ACPI"
-  MemoryRegion reserved;  // the generation identifier's page: e820 type "reserved"
+  MemoryRegion reserved;  // with the generation identifier's page: e820 type "reserved"
 };
 
 // Where WriteAcpiTables places them; the same for every platform.

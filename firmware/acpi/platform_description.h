@@ -11,9 +11,11 @@
 
 namespace pacsvisor {
 
-// 0xE0000 to 0xFFFFF is where an operating system looks for the RSDP (ACPI 6.4, 5.2.5.1). The last
-// page of it is the generation identifier's alone.
+// 0xE0000 to 0xFFFFF is where an operating system looks for the RSDP (ACPI 6.4, 5.2.5.1). Its upper
+// half is a "system ROM" to Linux, so that the tables keep to the lower one; the generation
+// identifier has the last page to itself.
 inline constexpr GuestAddress kAcpiAreaStart{0xe'0000};
+inline constexpr GuestAddress kAcpiTablesEnd{0xf'0000};
 inline constexpr GuestAddress kVmGenIdPage{0xf'f000};
 inline constexpr GuestAddress kAcpiAreaEnd{0x10'0000};
 inline constexpr uint64_t kVmGenIdSizeBytes = 16;

@@ -20,13 +20,13 @@ PACSVISOR_STARTED=${PACSVISOR_STARTED:-$EPOCHREALTIME}
 # mkfs, depmod and their kind are in sbin, which an ordinary user's PATH lacks.
 export PACSVISOR_STARTED LC_ALL=C.UTF-8 PATH=$PATH:/usr/sbin:/sbin
 
-# --- What the project needs of Debian, by purpose ------------------------------------------------
+# --- What the project needs of Debian, by purpose -------------------------------------------------
 
 # Compiling pacsvisor and its tests.
 BUILD_PACKAGES=(
   cmake ninja-build g++ ccache pkg-config libexpected-dev libfmt-dev libspdlog-dev libcli11-dev
   libtomlplusplus-dev nlohmann-json3-dev libcpp-httplib-dev liburing-dev libzstd-dev libxxhash-dev
-  libssl-dev libslirp-dev libglib2.0-dev libcapstone-dev libseccomp-dev libgtest-dev libgmock-dev
+  libssl-dev liblz4-dev libslirp-dev libglib2.0-dev libcapstone-dev libseccomp-dev libgtest-dev libgmock-dev
   libbenchmark-dev zstd
 )
 # Building the guest images and speaking to the guest.
@@ -44,7 +44,7 @@ TEST_PACKAGES=(
 # Building the native Linux where no ready one fits.
 NATIVE_LINUX_PACKAGES=(flex bison libelf-dev libssl-dev bc xz-utils gcc make patch zstd)
 
-# --- Talking ---------------------------------------------------------------------------------------
+# --- Talking --------------------------------------------------------------------------------------
 
 # seconds_since START: tenths of seconds since START, a value of EPOCHREALTIME.
 seconds_since() {
@@ -93,7 +93,7 @@ run_step() {
   rm -f "$log"
 }
 
-# --- Running ---------------------------------------------------------------------------------------
+# --- Running --------------------------------------------------------------------------------------
 
 limited() {
   local seconds=$1 status=0 command
@@ -107,7 +107,7 @@ limited() {
   return "$status"
 }
 
-# --- Debian packages -------------------------------------------------------------------------------
+# --- Debian packages ------------------------------------------------------------------------------
 
 missing_packages() {
   local installed name
@@ -153,7 +153,7 @@ need_packages() {
       "Look at the output above: the network, the apt sources, or another apt may be at fault."
 }
 
-# --- Cache and build -------------------------------------------------------------------------------
+# --- Cache and build ------------------------------------------------------------------------------
 
 cache_dir() {
   local dir=$PACSVISOR_ROOT/build/cache${1:+/$1}
