@@ -26,8 +26,8 @@ export PACSVISOR_STARTED LC_ALL=C.UTF-8 PATH=$PATH:/usr/sbin:/sbin
 BUILD_PACKAGES=(
   cmake ninja-build g++ ccache pkg-config libexpected-dev libfmt-dev libspdlog-dev libcli11-dev
   libtomlplusplus-dev nlohmann-json3-dev libcpp-httplib-dev liburing-dev libzstd-dev libxxhash-dev
-  libssl-dev liblz4-dev libslirp-dev libglib2.0-dev libcapstone-dev libseccomp-dev libgtest-dev libgmock-dev
-  libbenchmark-dev zstd
+  libssl-dev liblz4-dev libslirp-dev libglib2.0-dev libcapstone-dev libseccomp-dev libgtest-dev
+  libgmock-dev libbenchmark-dev zstd
 )
 # Building the guest images and speaking to the guest.
 GUEST_PACKAGES=(

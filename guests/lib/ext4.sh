@@ -4,7 +4,7 @@
 #
 # The same input gives the same layout: UUID and hash seed follow from the label, times from
 # SOURCE_DATE_EPOCH. Inode tables are written now, or the guest would do it in the background and
-# disturb every measurement of dirty blocks. `-d` copies every file's owner but the topmost folder's.
+# disturb every measurement of dirty blocks. `-d` copies every file's owner but the top folder's.
 set -euo pipefail
 
 image=$1 label=$2 size_mib=$3 folder=$4

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs a PACS under pacsvisor: an unmodified Debian 12 with Orthanc boots, takes a CT study in, gives
-# it back, is switched off and on again, and still has it. Installs the packages it misses, builds
-# what is missing, and says how long each step took.
+# Runs a PACS under pacsvisor: an unmodified Debian 12 with Orthanc boots, takes a CT study in,
+# gives it back, is switched off and on again, and still has it. Installs the packages it misses,
+# builds what is missing, and says how long each step took.
 #
 # usage: bash guests/pacs/run.sh [--native] [--quick] [--keep] [options]
 #   (no flag)        Debian's own kernel: on this host's KVM where it has AMD-V or VT-x, otherwise
@@ -95,7 +95,7 @@ choose_stage() {
   else
     stage=nested
     say "this host has neither AMD-V nor VT-x (its KVM: $kind): the same job runs inside the nested"
-    say "machine, an emulated AMD computer; --native would show it at native speed on another kernel"
+    say "machine, an emulated AMD computer; --native shows it at native speed on another kernel"
   fi
 }
 
@@ -131,12 +131,18 @@ prepare_images() {
   fi
 }
 
+# Beside the disks' folder, so that a job in the nested machine takes only the disks' as a disk.
+make_study() {
+  rm -rf "$study"
+  run_step "making a synthetic CT study, checked by dcmtk" bash "$here/study.sh" "$study"
+}
+
 run_on_host() {
   local work=$1
   check_ports
-  PACS_IMAGES=$work PACS_PACSVISOR=$pacsvisor PACS_OUT=$work/out PACS_MEMORY=${memory:-1G} \
-    PACS_CPUS=$cpus PACS_DICOM_PORT=$dicom_port PACS_HTTP_PORT=$http_port PACS_KEEP=$keep \
-    bash "$here/job.sh"
+  PACS_IMAGES=$work PACS_STUDY=$study PACS_PACSVISOR=$pacsvisor PACS_OUT=$work/out \
+    PACS_MEMORY=${memory:-1G} PACS_CPUS=$cpus PACS_DICOM_PORT=$dicom_port \
+    PACS_HTTP_PORT=$http_port PACS_KEEP=$keep bash "$here/job.sh"
 }
 
 run_nested() {
@@ -145,16 +151,17 @@ run_nested() {
     check_ports
     timeout_s=86400
     forwards=(--forward "$dicom_port:4242" --forward "$http_port:8042" --set PACS_LISTEN=0.0.0.0)
-    say "once it is up: http://127.0.0.1:$http_port and DICOM port $dicom_port on this host; Ctrl-C ends"
+    say "it will answer at http://127.0.0.1:$http_port and DICOM port $dicom_port; Ctrl-C ends it"
   fi
-  bash "$here/../nested/run.sh" --job "$here/job.sh" --out "$out" --add "$here/study.sh" \
+  bash "$here/../nested/run.sh" --job "$here/job.sh" --out "$out" --add "$study" \
     --add "$pacsvisor" --images "pacs=$work" --set PACS_IMAGES=/images/pacs --set PACS_OUT=/out \
+    --set PACS_STUDY=/job/study \
     --set "PACS_MEMORY=${memory:-512M}" --set "PACS_CPUS=$cpus" --set PACS_TIMEOUT=400 \
     --set "PACS_KEEP=$keep" --memory 2048 --timeout "$timeout_s" "${forwards[@]}"
 }
 
 main() {
-  local work=$PACSVISOR_ROOT/build/pacs/work image_dir
+  local work=$PACSVISOR_ROOT/build/pacs/work study=$PACSVISOR_ROOT/build/pacs/study image_dir
   parse_arguments "$@"
   need_packages "${BUILD_PACKAGES[@]}" "${GUEST_PACKAGES[@]}"
   if [ -z "$pacsvisor" ]; then
@@ -165,6 +172,7 @@ main() {
   choose_stage
   image_dir=$(bash "$here/image.sh" "$image")
   prepare_images "$work" "$image_dir"
+  make_study
   if [ "$stage" = host ]; then run_on_host "$work"; else run_nested "$work"; fi
   say "done: the PACS took a study in, gave it back, and still had it after a restart"
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes a small synthetic CT study with dcmtk and has dcmtk check it.
 # usage: study.sh FOLDER [SLICES]
-# FOLDER then holds slice-N.dcm, slice-N.raw (its pixel data, little endian), study-uid, series-uid.
+# FOLDER then holds slice-N.dcm, slice-N.raw (its pixel data, little endian), study-uid, series-uid,
+# and instance-uids, one a line, sorted.
 # Needs bash, dump2dcm, dcmftest, dcmdump. The same arguments make the same study.
 set -euo pipefail
 
@@ -103,9 +104,11 @@ main() {
     # The second opinion: as dcmdump reads it, the file holds the pixels that were meant.
     mkdir "$file.check"
     dcmdump -q +W "$file.check" "$file.dcm" >/dev/null
+    grep -qF "[$UID_ROOT.1.1.$slice]" <(dcmdump -q +P SOPInstanceUID "$file.dcm")
     cmp "$file.check"/*.raw "$file.raw"
     rm -rf "$file.check" "$file.dump"
-  done
+    printf '%s\n' "$UID_ROOT.1.1.$slice"
+  done | sort >"$folder/instance-uids"
 }
 
 main "$@"

@@ -12,7 +12,8 @@ MODULES=(virtio_pci virtio_blk virtio_net virtio_rng virtio_console button evdev
 build() {
   local kernel_dir=$1 dir=$2
   cp "$kernel_dir/vmlinuz" "$dir/kernel"
-  bash "$here/../lib/initramfs.sh" "$dir/initrd" "$kernel_dir" "$here/test-initramfs" "${MODULES[@]}"
+  bash "$here/../lib/initramfs.sh" "$dir/initrd" "$kernel_dir" "$here/test-initramfs" \
+    "${MODULES[@]}"
 }
 
 if [ "${1:-}" = --build ]; then # how `cached` calls this script again
