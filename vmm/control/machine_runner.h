@@ -25,7 +25,7 @@ struct MachineExit {
   std::string report;
 };
 
-// Threads: any, several at the same time, unless said otherwise.
+// Threads: any, several at the same time, unless said otherwise. All may be called after the end.
 class MachineRunner {
  public:
   virtual ~MachineRunner() = default;

@@ -1,0 +1,287 @@
+#include "vmm/control/machine_session.h"
+
+#include <gmock/gmock.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "vmm/base/thread_annotations.h"
+
+namespace pacsvisor {
+namespace {
+
+using testing::ElementsAre;
+using Reason = MachineExit::Reason;
+
+// What the test knows of all the machines that a session built.
+class Script {
+ public:
+  void Note(const std::string& call) {
+    MutexLock lock(mutex_);
+    calls_.push_back(call);
+    changed_.notify_all();
+  }
+  std::vector<std::string> calls() {
+    MutexLock lock(mutex_);
+    return calls_;
+  }
+  void WaitForCalls(size_t count) {
+    MutexLock lock(mutex_);
+    while (calls_.size() < count) {
+      changed_.wait(mutex_);
+    }
+  }
+  // The machine that runs ends like this.
+  void End(Reason reason) {
+    MutexLock lock(mutex_);
+    end_ = reason;
+    changed_.notify_all();
+  }
+  Reason WaitForEnd() {
+    MutexLock lock(mutex_);
+    while (!end_) {
+      changed_.wait(mutex_);
+    }
+    const Reason reason = *end_;
+    end_.reset();
+    return reason;
+  }
+
+  std::atomic<bool> obeys_button = true;
+  std::atomic<int> alive = 0;
+  Status start_result;
+
+ private:
+  Mutex mutex_;
+  std::condition_variable_any changed_;
+  std::vector<std::string> calls_ GUARDED_BY(mutex_);
+  std::optional<Reason> end_ GUARDED_BY(mutex_);
+};
+
+class ScriptedRunner : public MachineRunner {
+ public:
+  explicit ScriptedRunner(Script& script) : script_(script) { EXPECT_EQ(++script_.alive, 1); }
+  ~ScriptedRunner() override { --script_.alive; }
+
+  Status Start() override {
+    script_.Note("start");
+    return script_.start_result;
+  }
+  MachineExit Wait() override { return {.reason = script_.WaitForEnd(), .report = "report"}; }
+  Status Pause() override {
+    script_.Note("pause");
+    return {};
+  }
+  Status Resume() override {
+    script_.Note("resume");
+    return {};
+  }
+  void PressPowerButton() override {
+    script_.Note("button");
+    if (script_.obeys_button) {
+      script_.End(Reason::kPowerOff);
+    }
+  }
+  void ForceStop() override {
+    script_.Note("force");
+    script_.End(Reason::kForced);
+  }
+  void ConsoleInput(std::span<const uint8_t> bytes) override {
+    script_.Note("input " + std::string(bytes.begin(), bytes.end()));
+  }
+
+ private:
+  Script& script_;
+};
+
+class MachineSessionTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    thread_ = std::thread([this] { exit_ = session_.Run(); });
+    script_.WaitForCalls(1);
+    WaitUntilOperable();
+  }
+  Result<MachineExit> Join() {
+    thread_.join();
+    return *exit_;
+  }
+  // Started is noted before the session may use the machine.
+  void WaitUntilOperable() {
+    while (!session_.Resume().ok()) {
+      std::this_thread::yield();
+    }
+  }
+  // What follows the start and the one Resume that succeeded.
+  std::vector<std::string> Calls() {
+    std::vector<std::string> calls = script_.calls();
+    calls.erase(calls.begin(), calls.begin() + 2);
+    return calls;
+  }
+
+  Script script_;
+  MachineSession session_{
+      {.name = "pacs"},
+      [this](const ConsoleOutput&) -> Result<std::unique_ptr<MachineRunner>> {
+        return std::unique_ptr<MachineRunner>(std::make_unique<ScriptedRunner>(script_));
+      },
+      [](std::span<const uint8_t>) {}};
+  std::optional<Result<MachineExit>> exit_;
+  std::thread thread_;
+};
+
+TEST_F(MachineSessionTest, EndsWhenTheGuestPowersOff) {
+  script_.End(Reason::kPowerOff);
+  const Result<MachineExit> exit = Join();
+  ASSERT_TRUE(exit.ok());
+  EXPECT_EQ(exit->reason, Reason::kPowerOff);
+}
+
+TEST_F(MachineSessionTest, AFaultIsHandedOnWithItsReport) {
+  script_.End(Reason::kGuestFault);
+  const Result<MachineExit> exit = Join();
+  ASSERT_TRUE(exit.ok());
+  EXPECT_EQ(exit->reason, Reason::kGuestFault);
+  EXPECT_EQ(exit->report, "report");
+}
+
+TEST_F(MachineSessionTest, AResetStartsANewMachineAfterTheOldOneIsGone) {
+  script_.End(Reason::kReset);
+  script_.WaitForCalls(3);  // start, resume, start; the runner checks that it is alone
+  script_.End(Reason::kPowerOff);
+  EXPECT_TRUE(Join().ok());
+  EXPECT_THAT(Calls(), ElementsAre("start"));
+}
+
+TEST_F(MachineSessionTest, AMachineThatCannotStartAgainEndsTheSession) {
+  script_.start_result = Error::Make(ErrorCode::kBusy, "disk in use");
+  script_.End(Reason::kReset);
+  const Result<MachineExit> exit = Join();
+  ASSERT_FALSE(exit.ok());
+  EXPECT_EQ(exit.error().message(), "disk in use");
+}
+
+TEST_F(MachineSessionTest, PauseAndResumeShowInTheState) {
+  EXPECT_EQ(session_.Describe().state, MachineState::kRunning);
+  EXPECT_TRUE(session_.Pause().ok());
+  EXPECT_EQ(session_.Describe().state, MachineState::kPaused);
+  EXPECT_TRUE(session_.Pause().ok());
+  EXPECT_TRUE(session_.Resume().ok());
+  EXPECT_EQ(session_.Describe().state, MachineState::kRunning);
+  script_.End(Reason::kPowerOff);
+  EXPECT_TRUE(Join().ok());
+}
+
+TEST_F(MachineSessionTest, AStopPressesThePowerButton) {
+  EXPECT_TRUE(session_.RequestStop({}).ok());
+  const Result<MachineExit> exit = Join();
+  ASSERT_TRUE(exit.ok());
+  EXPECT_EQ(exit->reason, Reason::kPowerOff);
+  EXPECT_THAT(Calls(), ElementsAre("button"));
+}
+
+TEST_F(MachineSessionTest, APausedMachineIsResumedToSeeTheButton) {
+  EXPECT_TRUE(session_.Pause().ok());
+  EXPECT_TRUE(session_.RequestStop({}).ok());
+  EXPECT_TRUE(Join().ok());
+  EXPECT_THAT(Calls(), ElementsAre("pause", "resume", "button"));
+}
+
+TEST_F(MachineSessionTest, AGuestThatIgnoresTheButtonIsForcedAfterTheGrace) {
+  script_.obeys_button = false;
+  EXPECT_TRUE(session_.RequestStop({.grace_seconds = 1}).ok());
+  const Result<MachineExit> exit = Join();
+  ASSERT_TRUE(exit.ok());
+  EXPECT_EQ(exit->reason, Reason::kForced);
+  EXPECT_THAT(Calls(), ElementsAre("button", "force"));
+}
+
+TEST_F(MachineSessionTest, ForceNeedsNoButton) {
+  EXPECT_TRUE(session_.Pause().ok());
+  EXPECT_TRUE(session_.RequestStop({.force = true}).ok());
+  const Result<MachineExit> exit = Join();
+  ASSERT_TRUE(exit.ok());
+  EXPECT_EQ(exit->reason, Reason::kForced);
+  EXPECT_THAT(Calls(), ElementsAre("pause", "force"));
+}
+
+TEST_F(MachineSessionTest, ASecondStopMayShortenTheGraceNotProlongIt) {
+  script_.obeys_button = false;
+  EXPECT_TRUE(session_.RequestStop({.grace_seconds = 1}).ok());
+  EXPECT_TRUE(session_.RequestStop({.grace_seconds = StopRequest::kMaxGraceSeconds}).ok());
+  const Result<MachineExit> exit = Join();  // a day later, were it prolonged
+  ASSERT_TRUE(exit.ok());
+  EXPECT_EQ(exit->reason, Reason::kForced);
+}
+
+TEST_F(MachineSessionTest, AStoppingMachineIsNotPaused) {
+  script_.obeys_button = false;
+  EXPECT_TRUE(session_.RequestStop({.grace_seconds = 1000}).ok());
+  EXPECT_EQ(session_.Describe().state, MachineState::kStopping);
+  EXPECT_FALSE(session_.Pause().ok());
+  EXPECT_FALSE(session_.Resume().ok());
+  EXPECT_TRUE(session_.RequestStop({.force = true}).ok());
+  EXPECT_TRUE(Join().ok());
+}
+
+TEST_F(MachineSessionTest, AGuestThatResetsInsteadOfPoweringOffEnds) {
+  script_.obeys_button = false;
+  EXPECT_TRUE(session_.RequestStop({.grace_seconds = 1000}).ok());
+  script_.End(Reason::kReset);
+  const Result<MachineExit> exit = Join();
+  ASSERT_TRUE(exit.ok());
+  EXPECT_EQ(exit->reason, Reason::kReset);
+}
+
+TEST_F(MachineSessionTest, WhatIsTypedReachesTheMachine) {
+  const std::string typed = "ls";
+  // Characters as bytes.
+  session_.ConsoleInput({reinterpret_cast<const uint8_t*>(typed.data()), typed.size()});
+  script_.End(Reason::kPowerOff);
+  EXPECT_TRUE(Join().ok());
+  EXPECT_THAT(Calls(), ElementsAre("input ls"));
+}
+
+TEST_F(MachineSessionTest, AfterTheEndNothingIsTouched) {
+  script_.End(Reason::kPowerOff);
+  EXPECT_TRUE(Join().ok());
+  EXPECT_EQ(script_.alive, 0);
+  EXPECT_FALSE(session_.Pause().ok());
+  EXPECT_TRUE(session_.RequestStop({.force = true}).ok());
+  session_.ConsoleInput({});
+  session_.Describe();
+  EXPECT_THAT(Calls(), ElementsAre());
+}
+
+// All that others may call, while machines end and start.
+TEST_F(MachineSessionTest, CallsFromAllSidesMeetNoDeadMachine) {
+  std::atomic<bool> done = false;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&] {
+      while (!done) {
+        (void)session_.Pause();
+        (void)session_.Resume();
+        session_.ConsoleInput({});
+        session_.Describe();
+      }
+    });
+  }
+  for (int i = 0; i < 100; ++i) {
+    script_.End(Reason::kReset);
+    std::this_thread::yield();
+  }
+  EXPECT_TRUE(session_.RequestStop({.force = true}).ok());
+  EXPECT_TRUE(Join().ok());
+  done = true;
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+}
+
+}  // namespace
+}  // namespace pacsvisor

@@ -1,0 +1,266 @@
+#include "vmm/control/machine_json.h"
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "vmm/control/untrusted_json.h"
+
+namespace pacsvisor {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::array kErrorCodes = {ErrorCode::kInvalidArgument,  ErrorCode::kNotFound,
+                                    ErrorCode::kPermissionDenied, ErrorCode::kBusy,
+                                    ErrorCode::kUnsupported,      ErrorCode::kCorrupt,
+                                    ErrorCode::kNoSpace,          ErrorCode::kIo,
+                                    ErrorCode::kTimeout,          ErrorCode::kCancelled};
+
+// Paths are bytes, JSON is Unicode: what is no UTF-8 is shown by U+FFFD.
+std::string Dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string CodeText(ErrorCode code) {
+  std::string text(ErrorCodeName(code));
+  std::replace(text.begin(), text.end(), ' ', '_');
+  return text;
+}
+
+// Reads members of an object; the first that is missing or of a wrong type is the problem.
+class ObjectReader {
+ public:
+  explicit ObjectReader(const Json& object) : object_(object) {
+    if (!object.is_object()) {
+      problem_ = "is no object";
+    }
+  }
+
+  std::string Text(const char* name) {
+    const Json* member = Find(name);
+    return member != nullptr && Expect(member->is_string(), name) ? member->get<std::string>() : "";
+  }
+  uint64_t Number(const char* name, uint64_t limit) {
+    const Json* member = Find(name);
+    if (member == nullptr ||
+        !Expect(member->is_number_unsigned() && member->get<uint64_t>() <= limit, name)) {
+      return 0;
+    }
+    return member->get<uint64_t>();
+  }
+  bool Boolean(const char* name) {
+    const Json* member = Find(name);
+    return member != nullptr && Expect(member->is_boolean(), name) && member->get<bool>();
+  }
+  const Json& List(const char* name) {
+    static const Json kEmpty = Json::array();
+    const Json* member = Find(name);
+    return member != nullptr && Expect(member->is_array(), name) ? *member : kEmpty;
+  }
+  bool Has(const char* name) const { return object_.is_object() && object_.contains(name); }
+  void Fail(std::string problem) {
+    if (problem_.empty()) {
+      problem_ = std::move(problem);
+    }
+  }
+  const std::string& problem() const { return problem_; }
+
+ private:
+  const Json* Find(const char* name) {
+    if (!Has(name)) {
+      Fail(fmt::format("has no '{}'", name));
+      return nullptr;
+    }
+    return &object_[name];
+  }
+  bool Expect(bool holds, const char* name) {
+    if (!holds) {
+      Fail(fmt::format("has a '{}' of a wrong type or out of range", name));
+    }
+    return holds;
+  }
+
+  const Json& object_;
+  std::string problem_;
+};
+
+std::optional<MachineState> ParseState(std::string_view name) {
+  for (const MachineState state :
+       {MachineState::kRunning, MachineState::kPaused, MachineState::kStopping}) {
+    if (MachineStateName(state) == name) {
+      return state;
+    }
+  }
+  return std::nullopt;
+}
+
+Json ToJson(const DiskDescription& disk) {
+  return {{"path", disk.path},
+          {"serial", disk.serial},
+          {"size_bytes", disk.size_bytes},
+          {"read_only", disk.read_only}};
+}
+
+Json ToJson(const NetDescription& net) {
+  return {{"backend", net.backend},
+          {"mac", net.mac},
+          {"interface", net.interface},
+          {"forwards", net.forwards},
+          {"isolated", net.isolated}};
+}
+
+DiskDescription DiskFromJson(const Json& json, ObjectReader* outer) {
+  ObjectReader reader(json);
+  DiskDescription disk{.path = reader.Text("path"),
+                       .serial = reader.Text("serial"),
+                       .size_bytes = reader.Number("size_bytes", UINT64_MAX),
+                       .read_only = reader.Boolean("read_only")};
+  if (!reader.problem().empty()) {
+    outer->Fail("has a disk that " + reader.problem());
+  }
+  return disk;
+}
+
+NetDescription NetFromJson(const Json& json, ObjectReader* outer) {
+  ObjectReader reader(json);
+  NetDescription net{.backend = reader.Text("backend"),
+                     .mac = reader.Text("mac"),
+                     .interface = reader.Text("interface"),
+                     .isolated = reader.Boolean("isolated")};
+  for (const Json& forward : reader.List("forwards")) {
+    if (forward.is_string()) {
+      net.forwards.push_back(forward.get<std::string>());
+    }
+  }
+  if (!reader.problem().empty()) {
+    outer->Fail("has a card that " + reader.problem());
+  }
+  return net;
+}
+
+}  // namespace
+
+std::string_view MachineStateName(MachineState state) {
+  switch (state) {
+    case MachineState::kRunning:
+      return "running";
+    case MachineState::kPaused:
+      return "paused";
+    case MachineState::kStopping:
+      return "stopping";
+  }
+  CHECK(false, "state {}", static_cast<int>(state));
+}
+
+std::string DescriptionToJson(const MachineDescription& description) {
+  Json disks = Json::array();
+  for (const DiskDescription& disk : description.disks) {
+    disks.push_back(ToJson(disk));
+  }
+  Json nets = Json::array();
+  for (const NetDescription& net : description.nets) {
+    nets.push_back(ToJson(net));
+  }
+  return Dump({{"name", description.name},
+               {"pid", description.pid},
+               {"state", MachineStateName(description.state)},
+               {"cpus", description.cpus},
+               {"memory_bytes", description.memory_bytes},
+               {"uptime_ms", description.uptime_ms},
+               {"disks", std::move(disks)},
+               {"nets", std::move(nets)},
+               {"version", description.version}});
+}
+
+Result<MachineDescription> DescriptionFromJson(std::string_view text) {
+  const Json json = TRY(ParseUntrustedJson(text, kResponseBodyLimitBytes));
+  ObjectReader reader(json);
+  MachineDescription description;
+  description.name = reader.Text("name");
+  description.pid = static_cast<int64_t>(reader.Number("pid", INT64_MAX));
+  description.cpus = static_cast<uint32_t>(reader.Number("cpus", UINT32_MAX));
+  description.memory_bytes = reader.Number("memory_bytes", UINT64_MAX);
+  description.uptime_ms = reader.Number("uptime_ms", UINT64_MAX);
+  description.version = reader.Text("version");
+  if (const auto state = ParseState(reader.Text("state"))) {
+    description.state = *state;
+  } else {
+    reader.Fail("has an unknown 'state'");
+  }
+  for (const Json& disk : reader.List("disks")) {
+    description.disks.push_back(DiskFromJson(disk, &reader));
+  }
+  for (const Json& net : reader.List("nets")) {
+    description.nets.push_back(NetFromJson(net, &reader));
+  }
+  if (!reader.problem().empty()) {
+    return Error::Make(ErrorCode::kCorrupt, "the machine's description {}", reader.problem());
+  }
+  return description;
+}
+
+std::string StopRequestToJson(const StopRequest& request) {
+  return Dump({{"grace_seconds", request.grace_seconds}, {"force", request.force}});
+}
+
+Result<StopRequest> StopRequestFromJson(std::string_view text) {
+  StopRequest request;
+  if (text.empty()) {
+    return request;
+  }
+  const Json json = TRY(ParseUntrustedJson(text, kRequestBodyLimitBytes));
+  ObjectReader reader(json);
+  if (reader.Has("grace_seconds")) {
+    request.grace_seconds =
+        static_cast<uint32_t>(reader.Number("grace_seconds", StopRequest::kMaxGraceSeconds));
+  }
+  if (reader.Has("force")) {
+    request.force = reader.Boolean("force");
+  }
+  if (json.is_object()) {
+    static const std::set<std::string> kKnown = {"grace_seconds", "force"};
+    for (const auto& [name, value] : json.items()) {
+      if (!kKnown.contains(name)) {
+        reader.Fail("has the unknown member '" + name.substr(0, 64) + "'");
+      }
+    }
+  }
+  if (!reader.problem().empty()) {
+    return Error::Make(ErrorCode::kInvalidArgument,
+                       "the request {}: send {{\"grace_seconds\": 0 to {}, \"force\": true or "
+                       "false}}, each optional",
+                       reader.problem(), StopRequest::kMaxGraceSeconds);
+  }
+  return request;
+}
+
+std::string StateToJson(MachineState state) { return Dump({{"state", MachineStateName(state)}}); }
+
+std::string ErrorToJson(std::string_view code, std::string_view message) {
+  return Dump({{"code", code}, {"message", message}});
+}
+
+std::string ErrorToJson(const Error& error) {
+  return ErrorToJson(CodeText(error.code()), error.message());
+}
+
+Error ErrorFromJson(int status, std::string_view text) {
+  const Result<Json> json = ParseUntrustedJson(text, kResponseBodyLimitBytes);
+  if (json.ok()) {
+    ObjectReader reader(*json);
+    const std::string code = reader.Text("code");
+    const std::string message = reader.Text("message");
+    if (reader.problem().empty()) {
+      const auto found = std::find_if(kErrorCodes.begin(), kErrorCodes.end(),
+                                      [&](ErrorCode known) { return CodeText(known) == code; });
+      return Error::Make(found == kErrorCodes.end() ? ErrorCode::kIo : *found, "{}", message);
+    }
+  }
+  return Error::Make(ErrorCode::kIo, "the machine answered with HTTP status {}", status);
+}
+
+}  // namespace pacsvisor

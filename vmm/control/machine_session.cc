@@ -1,0 +1,224 @@
+#include "vmm/control/machine_session.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "vmm/base/clock.h"
+#include "vmm/base/log.h"
+#include "vmm/base/thread.h"
+
+namespace pacsvisor {
+namespace {
+
+constexpr uint64_t kNsPerSecond = 1'000'000'000;
+constexpr uint64_t kNsPerMs = 1'000'000;
+
+std::chrono::nanoseconds Until(uint64_t deadline_ns) {
+  const uint64_t now_ns = MonotonicNs();
+  return std::chrono::nanoseconds(deadline_ns > now_ns ? deadline_ns - now_ns : 0);
+}
+
+}  // namespace
+
+MachineSession::MachineSession(MachineDescription fixed, MachineFactory factory,
+                               ConsoleOutput output)
+    : fixed_(std::move(fixed)),
+      factory_(std::move(factory)),
+      output_(std::move(output)),
+      start_ns_(MonotonicNs()) {}
+
+Result<MachineExit> MachineSession::Run() {
+  std::thread stopper = TRY(StartThread("stop", [this] { StopLoop(); }));
+  Result<MachineExit> exit = RunUntilEnd();
+  {
+    MutexLock lock(mutex_);
+    ended_ = true;
+  }
+  changed_.notify_all();
+  stopper.join();
+  return exit;
+}
+
+Result<MachineExit> MachineSession::RunUntilEnd() {
+  while (true) {
+    MachineExit exit = TRY(RunOnce());
+    MutexLock lock(mutex_);
+    if (exit.reason != MachineExit::Reason::kReset || force_at_ns_) {
+      return exit;
+    }
+    Log(LogLevel::kInfo, "the guest resets: starting it again");
+  }
+}
+
+Result<MachineExit> MachineSession::RunOnce() {
+  const std::unique_ptr<MachineRunner> runner = TRY(factory_(output_));
+  TRY(runner->Start());
+  {
+    MutexLock lock(mutex_);
+    runner_ = runner.get();
+    paused_ = false;
+    forced_ = false;
+    press_ = force_at_ns_.has_value();  // asked for while there was no machine
+  }
+  changed_.notify_all();
+  MachineExit exit = runner->Wait();
+  MutexLock lock(mutex_);
+  runner_ = nullptr;
+  while (users_ != 0) {
+    changed_.wait(mutex_);
+  }
+  return exit;
+}
+
+MachineSession::Use::Use(MachineSession& session)
+    : session_(session), runner_(session.BeginUse()) {}
+
+MachineSession::Use::~Use() {
+  if (runner_ != nullptr) {
+    session_.EndUse();
+  }
+}
+
+MachineRunner* MachineSession::BeginUse() {
+  MutexLock lock(mutex_);
+  users_ += runner_ == nullptr ? 0 : 1;
+  return runner_;
+}
+
+void MachineSession::EndUse() {
+  {
+    MutexLock lock(mutex_);
+    --users_;
+  }
+  changed_.notify_all();
+}
+
+bool MachineSession::GraceIsOver() const {
+  return force_at_ns_ && !forced_ && *force_at_ns_ <= MonotonicNs();
+}
+
+void MachineSession::StopLoop() {
+  while (true) {
+    bool force = false;
+    {
+      MutexLock lock(mutex_);
+      while (!ended_ && (runner_ == nullptr || (!press_ && !GraceIsOver()))) {
+        if (runner_ != nullptr && force_at_ns_ && !forced_) {
+          changed_.wait_for(mutex_, Until(*force_at_ns_));
+        } else {
+          changed_.wait(mutex_);
+        }
+      }
+      if (ended_) {
+        return;
+      }
+      force = GraceIsOver();
+      press_ = false;
+    }
+    if (force) {
+      Force();
+    } else {
+      PressPowerButton();
+    }
+  }
+}
+
+void MachineSession::PressPowerButton() {
+  MutexLock operation(operation_mutex_);
+  const Use use(*this);
+  bool paused = false;
+  {
+    MutexLock lock(mutex_);
+    paused = std::exchange(paused_, false);
+  }
+  if (use.runner() == nullptr) {
+    return;
+  }
+  // A paused guest sees no button.
+  if (paused) {
+    if (const Status resumed = use.runner()->Resume(); !resumed.ok()) {
+      Log(LogLevel::kError, "the paused machine cannot be resumed to be stopped: {}",
+          resumed.error().message());
+    }
+  }
+  use.runner()->PressPowerButton();
+}
+
+void MachineSession::Force() {
+  const Use use(*this);
+  if (use.runner() != nullptr) {
+    Log(LogLevel::kWarning, "the machine is ended by force");
+    {
+      MutexLock lock(mutex_);
+      forced_ = true;
+    }
+    use.runner()->ForceStop();
+  }
+}
+
+MachineDescription MachineSession::Describe() {
+  MachineDescription description = fixed_;
+  description.uptime_ms = (MonotonicNs() - start_ns_) / kNsPerMs;
+  MutexLock lock(mutex_);
+  description.state = force_at_ns_ ? MachineState::kStopping
+                      : paused_    ? MachineState::kPaused
+                                   : MachineState::kRunning;
+  return description;
+}
+
+Status MachineSession::CheckOperable(const MachineRunner* runner) {
+  MutexLock lock(mutex_);
+  if (force_at_ns_ || ended_) {
+    return Error::Make(ErrorCode::kBusy, "the machine is stopping: wait for its end");
+  }
+  if (runner == nullptr) {
+    return Error::Make(ErrorCode::kBusy, "the machine is starting: try again in a moment");
+  }
+  return {};
+}
+
+Status MachineSession::Pause() {
+  MutexLock operation(operation_mutex_);
+  const Use use(*this);
+  TRY(CheckOperable(use.runner()));
+  TRY(use.runner()->Pause());
+  MutexLock lock(mutex_);
+  paused_ = true;
+  return {};
+}
+
+Status MachineSession::Resume() {
+  MutexLock operation(operation_mutex_);
+  const Use use(*this);
+  TRY(CheckOperable(use.runner()));
+  TRY(use.runner()->Resume());
+  MutexLock lock(mutex_);
+  paused_ = false;
+  return {};
+}
+
+Status MachineSession::RequestStop(const StopRequest& request) {
+  {
+    MutexLock lock(mutex_);
+    const uint64_t now_ns = MonotonicNs();
+    const uint64_t force_at_ns =
+        request.force ? now_ns : now_ns + request.grace_seconds * kNsPerSecond;
+    force_at_ns_ = std::min(force_at_ns_.value_or(UINT64_MAX), force_at_ns);
+    press_ = press_ || !request.force;
+  }
+  changed_.notify_all();
+  if (request.force) {
+    Force();  // here, not on the stop thread, which may be waiting for a pause to be over
+  }
+  return {};
+}
+
+void MachineSession::ConsoleInput(std::span<const uint8_t> bytes) {
+  const Use use(*this);
+  if (use.runner() != nullptr) {
+    use.runner()->ConsoleInput(bytes);
+  }
+}
+
+}  // namespace pacsvisor
