@@ -2,8 +2,8 @@
 # The main job: a PACS under pacsvisor takes a CT study in, gives it back, is switched off and on,
 # and still has it. The same script runs on a host's own KVM, over the native Linux, and inside the
 # nested machine; guests/pacs/run.sh prepares what it is told here, by environment:
-#   PACS_IMAGES        folder with root.raw, data.raw, kernel, and initrd if the kernel needs one;
-#                      the disks are written to
+#   PACS_IMAGES        folder with root.raw and data.raw, which are written to
+#   PACS_BOOT          folder with kernel, and initrd if it needs one (PACS_IMAGES)
 #   PACS_PACSVISOR     the program (pacsvisor)      PACS_NAME          the machine's name (pacs)
 #   PACS_MEMORY        the guest's (1G)             PACS_CPUS          the guest's (1)
 #   PACS_DICOM_PORT    on this host (4242)          PACS_HTTP_PORT     on this host (8042)
@@ -13,10 +13,12 @@
 #                      answers at PACS_ADDRESS, on Orthanc's own ports
 #   PACS_STUDY         the study to send, a folder of study.sh's
 #   PACS_KEEP=yes      stays up at the end          PACS_OUT           for logs (a new folder)
+#   PACS_RESTART=no    ends after the first power button
 # Needs bash, curl, jq, dcmtk, e2fsck.
 set -euo pipefail
 
 images=${PACS_IMAGES:?the folder of the images}
+boot=${PACS_BOOT:-$images}
 study=$(realpath "${PACS_STUDY:?the folder of the study}")
 slices=$(wc -l <"$study/instance-uids")
 pacsvisor=${PACS_PACSVISOR:-pacsvisor}
@@ -90,8 +92,8 @@ name = "$name"
 cpus = ${PACS_CPUS:-1}
 memory = "${PACS_MEMORY:-1G}"
 [boot]
-kernel = "$images/kernel"
-$([ ! -f "$images/initrd" ] || echo "initrd = \"$images/initrd\"")
+kernel = "$boot/kernel"
+$([ ! -f "$boot/initrd" ] || echo "initrd = \"$boot/initrd\"")
 cmdline = "console=ttyS0 root=/dev/vda ro quiet ${PACS_CMDLINE:-}"
 [[disk]]
 path = "$images/root.raw"
@@ -256,6 +258,10 @@ main() {
   step "finding it by HTTP" find_by_http
   step "fetching and comparing it" fetch_and_compare
   step "power button (pacsvisor stop)" stop_by_command
+  if [ "${PACS_RESTART:-yes}" = no ]; then
+    printf '%s\n' "" "${table[@]}"
+    return
+  fi
   step "second start, until Orthanc answers" start_machine
   step "finding it again by DICOM" find_by_dicom
   step "finding it again by HTTP" find_by_http

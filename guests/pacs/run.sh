@@ -23,7 +23,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../lib/common.sh"
 
-kernel_kind=stock stage='' image=main keep=no series=6.1 memory='' cpus=1 dicom_port=4242
+kernel_kind=stock stage='' image='main' keep=no series=6.1 memory='' cpus=1 dicom_port=4242
 http_port=8042 pacsvisor=''
 
 wrong_usage() {
