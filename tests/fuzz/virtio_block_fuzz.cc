@@ -49,14 +49,18 @@ class SilentTransport : public VirtioTransport {
 };
 
 // One disk for all inputs; what they leave on it does not matter.
-BlockBackend& Disk() {
-  static const TemporaryDirectory directory;
-  static const std::unique_ptr<RawDisk> disk = [] {
-    SetLogLevel(LogLevel::kOff);
-    DiskImage image = DiskImage::Open({.path = directory.MakeFile("disk.raw", kDiskBytes)}).value();
-    return RawDisk::Create(std::move(image), std::make_unique<FaultEngine>()).value();
-  }();
-  return *disk;
+struct Host {
+  TemporaryDirectory directory;
+  FaultEngine* faults = new FaultEngine();
+  std::unique_ptr<RawDisk> disk =
+      RawDisk::Create(DiskImage::Open({.path = directory.MakeFile("disk.raw", kDiskBytes)}).value(),
+                      std::unique_ptr<IoEngine>(faults))
+          .value();
+};
+
+Host& TheHost() {
+  static Host host;
+  return host;
 }
 
 BlockQueueServer::Options ServerOptions() {

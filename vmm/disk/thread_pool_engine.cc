@@ -71,22 +71,25 @@ void ThreadPoolEngine::Reap(std::vector<IoOperation*>& done) {
   done_.clear();
 }
 
-void ThreadPoolEngine::RunThread() NO_THREAD_SAFETY_ANALYSIS {
-  while (true) {
-    Work work{};
-    {
-      std::unique_lock<Mutex> lock(mutex_);
-      wake_.wait(lock, [this] { return stopping_ || !work_.empty(); });
-      if (work_.empty()) {
-        return;
-      }
-      work = work_.front();
-      work_.pop_front();
-    }
-    work.operation->result = RunBlocking(work.fd, *work.operation);
+std::optional<ThreadPoolEngine::Work> ThreadPoolEngine::NextWork() {
+  const MutexLock lock(mutex_);
+  while (!stopping_ && work_.empty()) {
+    wake_.wait(mutex_);
+  }
+  if (work_.empty()) {
+    return std::nullopt;
+  }
+  const Work work = work_.front();
+  work_.pop_front();
+  return work;
+}
+
+void ThreadPoolEngine::RunThread() {
+  while (const std::optional<Work> work = NextWork()) {
+    work->operation->result = RunBlocking(work->fd, *work->operation);
     {
       const MutexLock lock(mutex_);
-      done_.push_back(work.operation);
+      done_.push_back(work->operation);
     }
     done_event_.Signal();
   }

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -37,6 +38,8 @@ class ThreadPoolEngine : public IoEngine {
   };
   explicit ThreadPoolEngine(EventFd done_event) : done_event_(std::move(done_event)) {}
   void RunThread();
+  // Waits for some; none when the engine ends.
+  std::optional<Work> NextWork();
 
   // Constant after construction.
   const EventFd done_event_;
