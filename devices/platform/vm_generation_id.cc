@@ -2,24 +2,21 @@
 
 #include <sys/random.h>
 
+#include <array>
 #include <cerrno>
 
 namespace pacsvisor {
 
-VmGenerationId::VmGenerationId(GuestMemory& memory, GuestAddress address)
-    : memory_(memory), address_(address) {
-  CHECK(memory.Contains({address, kSizeBytes}) && IsAligned(address.raw(), uint64_t{8}),
-        "generation identifier at {}", address);
-}
-
 Status VmGenerationId::Renew() {
-  std::array<uint8_t, kSizeBytes> identifier;
-  if (::getrandom(identifier.data(), identifier.size(), 0) !=
-      static_cast<ssize_t>(identifier.size())) {
-    return Error::FromErrno(errno, "cannot read random bytes for the generation identifier");
+  std::array<uint8_t, kSizeBytes> value;
+  // So few bytes come whole and without waiting once the host's generator is seeded.
+  if (::getrandom(value.data(), value.size(), 0) != static_cast<ssize_t>(value.size())) {
+    return Error::FromErrno(errno, "cannot make a VM generation identifier");
   }
-  const bool inside = memory_.Write(address_, identifier);
-  CHECK(inside, "generation identifier at {}", address_);
+  if (!memory_.Write(address_, value)) {
+    return Error::Make(ErrorCode::kInvalidArgument,
+                       "the VM generation identifier at {} is not inside memory", address_);
+  }
   return {};
 }
 

@@ -1,10 +1,7 @@
-// The virtual machine generation identifier (Microsoft, "Virtual Machine Generation ID", 2018): 16
-// random bytes in guest memory that change whenever the machine is no longer the only continuation
-// of its past, with a notification, so that a guest renews what must be unique (its random number
-// generator). Threads: control thread.
+// The VM generation identifier ("Virtual Machine Generation ID", Microsoft, 2012): 16 random bytes
+// in guest memory that differ after every restore, so that a guest reseeds what must not repeat.
 #pragma once
 
-#include <array>
 #include <cstdint>
 
 #include "vmm/base/result.h"
@@ -12,14 +9,15 @@
 
 namespace pacsvisor {
 
+// Threads: one at a time. Its state is in guest memory.
 class VmGenerationId {
  public:
   static constexpr uint64_t kSizeBytes = 16;
 
-  // `address`: where the DSDT says it lies; 8-byte aligned, inside memory (CHECKed).
-  VmGenerationId(GuestMemory& memory, GuestAddress address);
+  // `address` as in the ADDR object of the DSDT, 8-byte aligned.
+  VmGenerationId(GuestMemory& memory, GuestAddress address) : memory_(memory), address_(address) {}
 
-  // A new identifier in its place. The guest is told by the caller.
+  // Writes a new value. A guest that runs must be told: AcpiRegisters::VmGenerationChanged.
   Status Renew();
 
  private:
