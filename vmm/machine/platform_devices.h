@@ -7,8 +7,8 @@
 #include <memory>
 #include <span>
 
-#include "devices/pci/pci_bus.h"
 #include "devices/bus/pausable.h"
+#include "devices/pci/pci_bus.h"
 #include "devices/platform/acpi_registers.h"
 #include "devices/platform/reset_port.h"
 #include "devices/platform/rtc.h"
@@ -39,10 +39,9 @@ class PlatformDevices : public Pausable, public Stateful {
 
   // A new machine's first identifier, after the tables were written.
   Status RenewGenerationId() { return generation_id_->Renew(); }
-  void PressPowerButton() { acpi_->RaiseEvent(AcpiRegisters::kPowerButton); }
+  void PressPowerButton() { acpi_->PressPowerButton(); }
   void ConsoleInput(std::span<const uint8_t> bytes) { serial_->Receive(bytes); }
 
-  // What came while paused, and after a restore what was pending, interrupts at Resume.
   void Pause() override;
   void Resume() override;
   void Save(StateNode& node) const override;
