@@ -93,18 +93,22 @@ void EventLoop::RunPosted() {
   }
 }
 
+bool EventLoop::Stopping() {
+  const MutexLock lock(mutex_);
+  return stopping_;
+}
+
 void EventLoop::Run() {
   std::array<epoll_event, 64> events;
-  while (true) {
+  // Asked again before each wait: the callback of wake_ may have consumed Stop's signal together
+  // with that of a Post.
+  while (!Stopping()) {
     const int timeout_ms = before_wait_ ? before_wait_() : -1;
     const int count =
         ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout_ms);
     CHECK(count >= 0 || errno == EINTR, "epoll_wait: errno {}", errno);
-    {
-      const MutexLock lock(mutex_);
-      if (stopping_) {
-        return;
-      }
+    if (Stopping()) {
+      return;
     }
     for (int i = 0; i < count; ++i) {
       // Looked up each time: an earlier callback may have removed this descriptor.

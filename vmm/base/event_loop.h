@@ -46,6 +46,7 @@ class EventLoop {
   EventLoop(std::string name, UniqueFd epoll, EventFd wake);
   void Run();
   void RunPosted();
+  bool Stopping();
 
   // Constant after construction.
   const std::string name_;
