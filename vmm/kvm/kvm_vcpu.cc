@@ -61,6 +61,29 @@ Result<uint32_t> KvmVcpu::TscKhz() const {
   return static_cast<uint32_t>(khz);
 }
 
+std::optional<uint64_t> KvmVcpu::TscOffset() const {
+  uint64_t offset = 0;
+  kvm_device_attr attribute{};
+  attribute.group = KVM_VCPU_TSC_CTRL;
+  attribute.attr = KVM_VCPU_TSC_OFFSET;
+  attribute.addr = reinterpret_cast<uintptr_t>(&offset);  // KVM takes host addresses as numbers
+  if (KvmIoctl(fd_.get(), KVM_GET_DEVICE_ATTR, &attribute) != 0) {
+    return std::nullopt;
+  }
+  return offset;
+}
+
+Status KvmVcpu::SetTscOffset(uint64_t offset) {
+  kvm_device_attr attribute{};
+  attribute.group = KVM_VCPU_TSC_CTRL;
+  attribute.attr = KVM_VCPU_TSC_OFFSET;
+  attribute.addr = reinterpret_cast<uintptr_t>(&offset);  // KVM takes host addresses as numbers
+  if (KvmIoctl(fd_.get(), KVM_SET_DEVICE_ATTR, &attribute) != 0) {
+    return Error::FromErrno(errno, "cannot set the TSC offset of vCPU {}", id_);
+  }
+  return {};
+}
+
 KvmVcpu::RunResult KvmVcpu::Run() {
   if (::ioctl(fd_.get(), KVM_RUN, 0) == 0) {
     return RunResult::kExit;

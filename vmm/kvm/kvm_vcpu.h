@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,6 +28,10 @@ class KvmVcpu {
   Status SetCpuid(const std::vector<kvm_cpuid_entry2>& entries);
   Result<std::vector<kvm_cpuid_entry2>> GetCpuid() const;
   Result<uint32_t> TscKhz() const;
+  // What is added to the host's TSC for the guest (KVM_VCPU_TSC_OFFSET); none where KVM does not
+  // say.
+  std::optional<uint64_t> TscOffset() const;
+  Status SetTscOffset(uint64_t offset);
 
   enum class RunResult {
     kExit,         // run().exit_reason says why

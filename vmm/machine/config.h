@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "vmm/base/result.h"
+#include "vmm/disk/disk_image.h"
 #include "vmm/kvm/cpuid.h"
 #include "vmm/memory/guest_memory.h"
 
@@ -19,10 +20,6 @@ using MacBytes = std::array<uint8_t, 6>;
 
 // Who uncompresses a bzImage. kAuto chooses what was measured to be faster.
 enum class KernelUnpack { kAuto, kHost, kGuest };
-enum class DiskCache {
-  kWriteback,  // the host's page cache; a guest's flush reaches the disk
-  kNone,       // O_DIRECT
-};
 enum class NetBackend {
   kUser,  // libslirp, in this process; no privileges
   kTap,   // an existing TAP interface

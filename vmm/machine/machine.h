@@ -43,8 +43,10 @@ struct MachineEnd {
 struct MachineOptions {
   // Bytes of the guest's serial console, on a thread of the machine; must not block for long.
   std::function<void(std::span<const uint8_t>)> console_output;
-  // Host socket of the guest-agent port; empty: no agent port.
+  // Host socket of the guest-agent port, where the configuration has one.
   std::string agent_socket;
+  // Common to all machines of the host: who holds which disk image. Empty: holders remain unnamed.
+  std::string image_record_directory;
 };
 
 class Machine {
@@ -82,10 +84,11 @@ class Machine {
   class Parts;
 
   Machine(const MachineConfig& config, MachineOptions options);
-  Status BuildParts(bool load_kernel);
+  Status BuildParts();
+  Status BuildDevices();
+  Status BuildVcpus();
+  Status LoadBootKernel();
   void End(MachineEnd::Reason reason, std::string report);
-  Status SaveClock(StateNode& node) const;
-  Status LoadClock(const StateNode& node);
 
   // Constant after Build.
   const MachineConfig config_;

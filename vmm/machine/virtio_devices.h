@@ -1,0 +1,55 @@
+// The virtio devices of a machine, each behind its PCI transport, in the order of the
+// configuration. Threads: control thread.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "devices/pci/msi.h"
+#include "devices/pci/pci_bus.h"
+#include "devices/virtio/virtio_pci_transport.h"
+#include "vmm/machine/config.h"
+#include "vmm/state/state_node.h"
+
+namespace pacsvisor {
+
+// What a device is attached to; borrowed.
+struct DeviceHost {
+  GuestMemory& memory;
+  PciBus& pci;
+  MsiController& msi;
+  DoorbellRegistrar& doorbells;
+};
+
+class VirtioDevices : public Pausable, public Stateful {
+ public:
+  explicit VirtioDevices(DeviceHost host) : host_(host) {}
+
+  // Puts `device` on the PCI bus; the order of calls is the order of PCI slots.
+  Status Add(std::unique_ptr<VirtioDevice> device);
+
+  void Pause() override;
+  void Resume() override;
+  void Save(StateNode& node) const override;
+  Status Load(const StateNode& node) override;
+
+ private:
+  // The transport goes before its device.
+  struct Slot {
+    std::unique_ptr<VirtioDevice> device;
+    std::unique_ptr<VirtioPciTransport> transport;
+  };
+
+  const DeviceHost host_;
+  std::vector<Slot> slots_;
+};
+
+// The disks, networks, agent port and entropy source of a configuration.
+struct VirtioDevicePaths {
+  std::string agent_socket;
+  std::string image_record_directory;
+};
+Status AddConfiguredDevices(VirtioDevices& devices, const MachineConfig& config,
+                            const VirtioDevicePaths& paths);
+
+}  // namespace pacsvisor
