@@ -79,9 +79,10 @@ l1_initramfs() {
 
 # Files of a folder as an ext4 image, made again only when a name, size or time differs.
 images_image() {
-  local folder=$1 key dir
+  local folder key dir
+  folder=$(realpath "$1")
   key=$(inputs_hash "$here/../lib/ext4.sh" \
-    "$(cd "$folder" && find . -type f -printf '%p %s %T@\n' | sort)" "$(realpath "$folder")")
+    "$(cd "$folder" && find . -type f -printf '%p %s %T@\n' | sort)" "$folder")
   dir=$(cache_dir nested)/images-$key
   cached "$dir" bash "$here/run.sh" --make-images "$folder" >&2 ||
     die "could not pack $folder for the nested machine"
@@ -202,6 +203,13 @@ case ${1:-} in
     bash "$here/../lib/initramfs.sh" "$3/initramfs" "$2" "$here/init" "${L1_MODULES[@]}"
     ;;
   --make-images)
+    # Those of an earlier state, and of folders that are gone, are of no use any more.
+    for source in "$(cache_dir nested)"/images-*/source; do
+      if [ -f "$source" ] && { [ ! -d "$(cat "$source")" ] || [ "$(cat "$source")" = "$2" ]; }; then
+        rm -rf "$(dirname "$source")"*
+      fi
+    done
+    printf '%s\n' "$2" >"$3/source"
     bash "$here/../lib/ext4.sh" "$3/images.raw" images \
       $(($(du -sm "$2" | cut -f 1) * 5 / 4 + 2048)) "$2"
     ;;

@@ -4,8 +4,9 @@
 #   main    Debian 12 as it is: systemd, Debian's kernel and initrd, Orthanc, qemu-guest-agent
 #   test    Debian 12's Orthanc under busybox's init: starts in a tenth of the time
 #   tools   the same with fio and iperf3
-# The folder holds root.raw and data.raw (ext4, sparse), SHA256SUMS, packages; main also vmlinuz and
-# initrd.img, byte for byte those in the image's /boot. Built once for each state of the recipe.
+# The folder holds root.raw and data.raw (ext4, sparse), SHA256SUMS, packages; main also kernel and
+# initrd, byte for byte those in the image's /boot. Built once for each state of the recipe; what an
+# earlier state left behind is removed then.
 # No root needed where user namespaces are allowed; nothing is mounted, no loop device is used.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -101,6 +102,8 @@ main() {
     run_step "building the $variant image (Debian 12, Orthanc)" \
       cached "$dir" bash "$self" --build "$variant" >&2 ||
       die "could not build the $variant image" "The log above says why."
+    find "$(dirname "$dir")" -maxdepth 1 -name "$variant-*" ! -name "$(basename "$dir")*" \
+      -exec rm -rf {} +
   fi
   printf '%s\n' "$dir"
 }

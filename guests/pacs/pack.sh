@@ -12,8 +12,8 @@ tar -x -f "$tar" -C "$root" --numeric-owner --exclude='./dev/*'
 
 # The same two files the guest has in /boot: what is booted is what is installed.
 if [ -d "$root/boot" ] && ls "$root"/boot/vmlinuz-* >/dev/null 2>&1; then
-  cp "$root"/boot/vmlinuz-* "$output/vmlinuz"
-  cp "$root"/boot/initrd.img-* "$output/initrd.img"
+  cp "$root"/boot/vmlinuz-* "$output/kernel"
+  cp "$root"/boot/initrd.img-* "$output/initrd"
 fi
 dpkg-query --admindir="$root/var/lib/dpkg" -W >"$output/packages"
 

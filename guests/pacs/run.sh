@@ -109,44 +109,41 @@ check_ports() {
   done
 }
 
-# Fills a working folder: copies of the disks, which the guest writes to, and the kernel.
-prepare_images() {
-  local work=$1 image_dir=$2 boot
-  rm -rf "$work"
-  mkdir -p "$work"
-  cp --sparse=always "$image_dir/root.raw" "$image_dir/data.raw" "$work"
+# Sets `boot`, the folder with the kernel, and prints what is in it.
+prepare_kernel() {
+  local work=$1 image_dir=$2
   if [ "$kernel_kind" = native ]; then
-    bash "$here/../native-linux/build.sh" "$work/kernel"
+    boot=$work/boot
+    mkdir -p "$boot"
+    bash "$here/../native-linux/build.sh" "$boot/kernel"
   elif [ "$image" = main ]; then
-    cp "$image_dir/vmlinuz" "$work/kernel"
-    cp "$image_dir/initrd.img" "$work/initrd"
+    boot=$image_dir
+    say "kernel and initrd are the files in the image's /boot, as Debian made them:"
   else
     boot=$(bash "$here/test-boot.sh" "$series")
-    cp "$boot/kernel" "$boot/initrd" "$work"
   fi
-  say "kernel $(sha256sum <"$work/kernel" | cut -c 1-64)"
-  [ ! -f "$work/initrd" ] || say "initrd $(sha256sum <"$work/initrd" | cut -c 1-64)"
-  if [ "$kernel_kind" = stock ] && [ "$image" = main ]; then
-    say "both are the files in the image's /boot, as Debian's package and initramfs-tools made them"
-  fi
+  say "kernel sha256 $(sha256sum <"$boot/kernel" | cut -c 1-64)"
+  [ ! -f "$boot/initrd" ] || say "initrd sha256 $(sha256sum <"$boot/initrd" | cut -c 1-64)"
 }
 
-# Beside the disks' folder, so that a job in the nested machine takes only the disks' as a disk.
 make_study() {
   rm -rf "$study"
   run_step "making a synthetic CT study, checked by dcmtk" bash "$here/study.sh" "$study"
 }
 
+# On copies: the image stays as it was built.
 run_on_host() {
-  local work=$1
+  local work=$1 image_dir=$2
   check_ports
-  PACS_IMAGES=$work PACS_STUDY=$study PACS_PACSVISOR=$pacsvisor PACS_OUT=$work/out \
+  cp --sparse=always "$image_dir/root.raw" "$image_dir/data.raw" "$work"
+  PACS_IMAGES=$work PACS_BOOT=$boot PACS_STUDY=$study PACS_PACSVISOR=$pacsvisor PACS_OUT=$work/out \
     PACS_MEMORY=${memory:-1G} PACS_CPUS=$cpus PACS_DICOM_PORT=$dicom_port \
     PACS_HTTP_PORT=$http_port PACS_KEEP=$keep bash "$here/job.sh"
 }
 
+# Straight from the image: what is written in the nested machine goes no further.
 run_nested() {
-  local work=$1 out=$PACSVISOR_ROOT/build/pacs/nested-out timeout_s=900 forwards=()
+  local image_dir=$1 out=$PACSVISOR_ROOT/build/pacs/nested-out timeout_s=900 forwards=()
   if [ "$keep" = yes ]; then
     check_ports
     timeout_s=86400
@@ -154,14 +151,15 @@ run_nested() {
     say "it will answer at http://127.0.0.1:$http_port and DICOM port $dicom_port; Ctrl-C ends it"
   fi
   bash "$here/../nested/run.sh" --job "$here/job.sh" --out "$out" --add "$study" \
-    --add "$pacsvisor" --images "pacs=$work" --set PACS_IMAGES=/images/pacs --set PACS_OUT=/out \
-    --set PACS_STUDY=/job/study \
+    --add "$pacsvisor" --images "pacs=$image_dir" --images "boot=$boot" \
+    --set PACS_IMAGES=/images/pacs --set PACS_BOOT=/images/boot --set PACS_STUDY=/job/study \
+    --set PACS_OUT=/out \
     --set "PACS_MEMORY=${memory:-512M}" --set "PACS_CPUS=$cpus" --set PACS_TIMEOUT=400 \
     --set "PACS_KEEP=$keep" --memory 2048 --timeout "$timeout_s" "${forwards[@]}"
 }
 
 main() {
-  local work=$PACSVISOR_ROOT/build/pacs/work study=$PACSVISOR_ROOT/build/pacs/study image_dir
+  local work=$PACSVISOR_ROOT/build/pacs/work study=$PACSVISOR_ROOT/build/pacs/study image_dir lock
   parse_arguments "$@"
   need_packages "${BUILD_PACKAGES[@]}" "${GUEST_PACKAGES[@]}"
   if [ -z "$pacsvisor" ]; then
@@ -171,9 +169,19 @@ main() {
   [ -x "$pacsvisor" ] || die "there is no program $pacsvisor"
   choose_stage
   image_dir=$(bash "$here/image.sh" "$image")
-  prepare_images "$work" "$image_dir"
+  mkdir -p "$(dirname "$work")"
+  exec {lock}>"$(dirname "$work")/lock"
+  flock -n "$lock" || die "another guests/pacs/run.sh is at work in this checkout" \
+    "Wait for its end, or use another checkout."
+  rm -rf "$work"
+  mkdir -p "$work"
+  prepare_kernel "$work" "$image_dir"
   make_study
-  if [ "$stage" = host ]; then run_on_host "$work"; else run_nested "$work"; fi
+  if [ "$stage" = host ]; then
+    run_on_host "$work" "$image_dir"
+  else
+    run_nested "$image_dir"
+  fi
   say "done: the PACS took a study in, gave it back, and still had it after a restart"
 }
 
