@@ -89,7 +89,7 @@ void NetDevice::RunAll() {
 
 void NetDevice::HandleTransmit() {
   bool link_is_up = false;
-  auto collected = TransmitRing::Collected::kAll;
+  auto collected = TransmitRing::Collected::kMore;  // behind what is left of the last batch
   uint64_t generation = 0;
   {
     const MutexLock lock(mutex_);

@@ -16,7 +16,7 @@ namespace pacsvisor {
 class PacketStage {
  public:
   static constexpr size_t kCapacityBytes = 256 * 1024;
-  static constexpr size_t kMaxPackets = 64;
+  static constexpr size_t kMaxPackets = 256;
   static_assert(kCapacityBytes >= kNetMaxFrameBytes);
 
   PacketStage();
@@ -31,6 +31,12 @@ class PacketStage {
   bool empty() const { return first_ == packets_.size(); }
 
  private:
+  bool Full(size_t size_bytes) const {
+    return packets_.size() == kMaxPackets || size_bytes > kCapacityBytes - used_bytes_;
+  }
+  // Moves what is there to the front.
+  void Compact();
+
   std::unique_ptr<uint8_t[]> bytes_;
   size_t used_bytes_ = 0;
   std::vector<NetPacket> packets_;
