@@ -2,10 +2,15 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
+#include <cstddef>
 #include <deque>
-#include <random>
+#include <thread>
 
 #include "tests/support/temporary_directory.h"
 #include "vmm/base/unique_fd.h"
@@ -158,6 +163,34 @@ TEST_P(IoEngineTest, RefusesMoreFilesThanItServes) {
   EXPECT_EQ(engine_->AddFile(fd_.get()).error().code(), ErrorCode::kNoSpace);
   engine_->RemoveFile(files.back());
   EXPECT_TRUE(engine_->AddFile(fd_.get()).ok());
+}
+
+// Refuses io_uring_setup to the calling thread and those it starts, as container hosts do.
+void RefuseUring() {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog filter{.len = std::size(program), .filter = program};
+  ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+  ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+}
+
+TEST(IoEngineChoice, HostThatRefusesUringGetsThreads) {
+  std::thread([] {
+    ASSERT_NO_FATAL_FAILURE(RefuseUring());
+    EXPECT_EQ(CreateIoEngine(IoEngineKind::kAuto).value()->name(), "threads");
+    const Result<std::unique_ptr<IoEngine>> ring = CreateIoEngine(IoEngineKind::kUring);
+    ASSERT_FALSE(ring.ok());
+    EXPECT_EQ(ring.error().error_number(), EPERM);
+  }).join();
+}
+
+TEST(IoEngineChoice, UringIsTakenWhereTheHostHasIt) {
+  EXPECT_EQ(CreateIoEngine(IoEngineKind::kAuto).value()->name(),
+            CreateIoEngine(IoEngineKind::kUring).value()->name());
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, IoEngineTest,
