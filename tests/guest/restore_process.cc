@@ -143,8 +143,11 @@ std::string RestoredGuest::Expect(const std::string& text) {
   while (MonotonicNs() < deadline_ns) {
     size_t end;
     while ((end = output_.find('\n')) != std::string::npos) {
-      const std::string line = output_.substr(0, end);
+      std::string line = output_.substr(0, end);
       output_.erase(0, end + 1);
+      while (!line.empty() && line.back() == '\r') {
+        line.pop_back();
+      }
       seen_ += line + "\n";
       if (line.find(text) != std::string::npos) {
         return line;
