@@ -44,6 +44,9 @@ void VirtioDeviceHarness::Activate(const Options& options) {
     queue.queue = std::make_unique<Virtqueue>(
         Virtqueue::Create(memory_, queue.driver->layout(), QueueFeatures()).value());
   }
+  if (options.prepare) {
+    options.prepare();
+  }
   ActivateDevice();
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -28,6 +29,9 @@ class VirtioDeviceHarness {
     bool indirect = true;
     uint16_t queue_size_limit = 64;     // queues are made this small or smaller
     uint16_t queue_count = UINT16_MAX;  // the first so many are enabled
+    // Called when the rings are laid out, before the device knows of them: a driver may fill them
+    // before DRIVER_OK.
+    std::function<void()> prepare;
   };
   // Fresh rings, fresh drivers, then Activate.
   void Activate(const Options& options);
