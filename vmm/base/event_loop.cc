@@ -99,6 +99,7 @@ bool EventLoop::Stopping() {
 }
 
 void EventLoop::Run() {
+  loop_thread_ = std::this_thread::get_id();
   std::array<epoll_event, 64> events;
   // Asked again before each wait: the callback of wake_ may have consumed Stop's signal together
   // with that of a Post.

@@ -4,6 +4,7 @@
 // (before Start: to the owner); Post, Start and Stop may be called from any other thread.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -40,7 +41,7 @@ class EventLoop {
 
   Status Start();
   void Stop();  // returns when the thread has ended; posted work not yet run is dropped
-  bool OnLoopThread() const { return std::this_thread::get_id() == thread_.get_id(); }
+  bool OnLoopThread() const { return std::this_thread::get_id() == loop_thread_.load(); }
 
  private:
   EventLoop(std::string name, UniqueFd epoll, EventFd wake);
@@ -60,6 +61,8 @@ class EventLoop {
   Mutex mutex_;
   std::vector<std::function<void()>> posted_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
+  // Set by the loop itself: its first callback may ask before Start has stored the thread.
+  std::atomic<std::thread::id> loop_thread_;
   std::thread thread_;
 };
 

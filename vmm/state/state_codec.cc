@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -36,9 +37,39 @@ Json ToJson(const StateNode& node) {
   return object;
 }
 
-// The library's parser recurses as deep as its input nests, before a SAX consumer sees the limit
-// broken by more than one level: the consumer stops it by returning false at the level after the
-// last.
+// Goes through the heads of all items, one behind the other (RFC 8949, 3), and refuses indefinite
+// lengths: the library calls itself for each chunk of such a text or byte string, chunks may nest,
+// and its consumer hears nothing of it until all have ended.
+Status RefuseIndefiniteLengths(std::span<const uint8_t> cbor) {
+  constexpr uint8_t kFirstArgumentByte = 24;  // one byte follows; 25 to 27: two, four, eight
+  constexpr uint8_t kLastArgumentByte = 27;
+  constexpr uint8_t kByteString = 2;
+  constexpr uint8_t kText = 3;
+  while (!cbor.empty()) {
+    const uint8_t major = cbor[0] >> 5;
+    const uint8_t info = cbor[0] & 0x1f;
+    cbor = cbor.subspan(1);
+    if (info > kLastArgumentByte) {
+      return Error::Make(ErrorCode::kCorrupt, "saved state holds a length without end");
+    }
+    uint64_t argument = info;
+    if (info >= kFirstArgumentByte) {
+      const size_t bytes = std::min(size_t{1} << (info - kFirstArgumentByte), cbor.size());
+      argument = 0;
+      for (size_t i = 0; i < bytes; ++i) {
+        argument = argument << 8 | cbor[i];
+      }
+      cbor = cbor.subspan(bytes);
+    }
+    if (major == kByteString || major == kText) {
+      cbor = cbor.subspan(std::min<uint64_t>(argument, cbor.size()));
+    }
+  }
+  return {};
+}
+
+// The library's parser recurses as deep as arrays and maps nest; this consumer stops it by
+// returning false at the first level too many.
 class Decoder : public nlohmann::json_sax<Json> {
  public:
   StateNode TakeRoot() { return std::move(root_); }
@@ -55,8 +86,8 @@ class Decoder : public nlohmann::json_sax<Json> {
   }
 
   bool start_object(size_t) override {
-    if (open_.size() >= kStateDepthLimit) {
-      return Refuse("nesting deeper than the limit");
+    if (open_.size() >= kStateDepthLimit || !CountField()) {
+      return Refuse("more nesting or more fields than the limit");
     }
     if (open_.empty()) {
       if (finished_) {
@@ -84,6 +115,9 @@ class Decoder : public nlohmann::json_sax<Json> {
     Level& level = open_.back();
     if (level.node->fields().contains(name)) {
       return Refuse("the name '" + name + "' twice");
+    }
+    if (!CountField()) {
+      return Refuse("more fields than the limit");
     }
     level.key = std::move(name);
     return true;
@@ -125,6 +159,8 @@ class Decoder : public nlohmann::json_sax<Json> {
     return false;
   }
 
+  bool CountField() { return ++field_count_ <= kStateFieldLimit; }
+
   StateNode::Field::Sub* OpenSub(Level& level) {
     auto& field = level.node->mutable_fields()[level.key];
     return &field.value.emplace<StateNode::Field::Sub>();
@@ -148,6 +184,7 @@ class Decoder : public nlohmann::json_sax<Json> {
   StateNode root_;
   std::vector<Level> open_;
   bool finished_ = false;
+  size_t field_count_ = 0;
   std::string problem_;
 };
 
@@ -160,6 +197,7 @@ Result<StateNode> DecodeState(std::span<const uint8_t> cbor) {
     return Error::Make(ErrorCode::kCorrupt, "saved state of {} bytes: more than {} is refused",
                        cbor.size(), kStateSizeLimitBytes);
   }
+  TRY(RefuseIndefiniteLengths(cbor));
   Decoder decoder;
   bool whole = false;
   try {
