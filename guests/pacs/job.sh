@@ -37,6 +37,7 @@ received=$out/received
 export LC_ALL=C
 url=http://$address:$http_port
 machine_pid=''
+power_offs=0
 table=()
 
 # --- Telling --------------------------------------------------------------------------------------
@@ -142,6 +143,11 @@ await_power_off() {
   wait "$machine_pid" || status=$?
   machine_pid=''
   [ "$status" -eq 0 ] || fail "pacsvisor ended with status $status instead of 0"
+  # A machine that was ended by force, its grace being over, also ends with 0: only the guest's
+  # kernel can say that it powered off by itself.
+  power_offs=$((power_offs + 1))
+  [ "$(grep -c 'reboot: Power down' "$out/console.log")" -eq "$power_offs" ] ||
+    fail "the guest did not power off by itself"
 }
 
 # Orderly: the guest has unmounted everything, and a check finds nothing to say.
@@ -155,7 +161,6 @@ check_disks() {
 }
 
 stop_by_command() {
-  # By force only after the grace period: then the status above is not 0.
   "$pacsvisor" stop "$name" --grace "$timeout_s" >"$out/stop.log" 2>&1 ||
     fail "pacsvisor stop: $(tail -n 1 "$out/stop.log")"
   await_power_off
@@ -251,6 +256,7 @@ keep_running() {
 }
 
 main() {
+  : >"$out/console.log"
   write_config
   step "first start, until Orthanc answers" start_machine
   step "sending it (C-STORE)" send_study
