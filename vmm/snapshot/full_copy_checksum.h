@@ -1,3 +1,4 @@
+// The checksum of a full copy's records.
 #pragma once
 
 #include <cstdint>
