@@ -36,6 +36,8 @@ class VirtioCommonConfig : public Stateful {
 
   // The driver set DRIVER_OK and the device was told.
   bool active() const { return active_; }
+  // The device was told to reset and has not finished; active() until then.
+  bool resetting() const { return resetting_; }
   bool QueueEnabled(uint16_t queue) const { return queues_.at(queue).ring != nullptr; }
 
   void Save(StateNode& node) const override;

@@ -100,7 +100,9 @@ VirtioPciTransport::Impl::~Impl() {
   if (!common_.active()) {
     return;
   }
-  device_.StartReset();
+  if (!common_.resetting()) {
+    device_.StartReset();
+  }
   if (paused_) {
     device_.Resume();  // completions wait at its gate
   }
