@@ -218,9 +218,9 @@ void NetDevice::HandleControl() {
     return;
   }
   DescriptorChain chain;
-  // At most one queue's worth: a driver that adds without end comes again by its doorbell.
-  for (unsigned i = 0; i < queue->size() && !failed_; ++i) {
-    const Virtqueue::PopResult result = queue->Pop(chain);
+  auto result = Virtqueue::PopResult::kChain;
+  for (unsigned i = 0; i < queue->size() && !failed_; ++i) {  // at most one queue's worth a turn
+    result = queue->Pop(chain);
     if (result == Virtqueue::PopResult::kEmpty) {
       break;
     }
@@ -237,6 +237,9 @@ void NetDevice::HandleControl() {
     }
   }
   InterruptIfWanted(kNetControlQueue);
+  if (result == Virtqueue::PopResult::kChain && !failed_) {
+    loop_->Post([this] { HandleControl(); });
+  }
 }
 
 uint8_t NetDevice::ExecuteControl(const DescriptorChain& chain) {

@@ -1,0 +1,58 @@
+// The host's end of a console port: a Unix socket at a path, one client at a time. Further clients
+// wait until it has left. Nothing here blocks.
+// Threads: the loop's (before it runs: the owner's).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "devices/console/unix_listener.h"
+#include "vmm/base/event_loop.h"
+#include "vmm/base/result.h"
+#include "vmm/base/unique_fd.h"
+
+namespace pacsvisor {
+
+class PortSocket {
+ public:
+  enum class Transfer {
+    kDone,
+    kWouldBlock,
+    kClosed,  // the client has left, or does not take anything any more
+  };
+
+  // Errors: UnixListener::Open.
+  static Result<PortSocket> Open(const std::string& path);
+
+  // `on_events` gets epoll's events of the client, or 0 when there may be one to accept. Both
+  // outlive this, which stays where it is from here on.
+  void Start(EventLoop& loop, std::function<void(uint32_t)> on_events);
+  // Waits for a client, or for `client_events` of the one there is. A client that hangs up is
+  // reported whatever is asked.
+  Status Watch(uint32_t client_events);
+  void Unwatch();
+
+  bool connected() const { return client_.valid(); }
+  // True when a client came.
+  bool Accept();
+  void Disconnect();
+  // kDone: `size_bytes` says how much.
+  Transfer Read(std::span<uint8_t> to, size_t& size_bytes);
+  Transfer Write(std::span<const uint8_t> from, size_t& size_bytes);
+
+ private:
+  explicit PortSocket(UnixListener listener) : listener_(std::move(listener)) {}
+  Status WatchFd(int fd, uint32_t events);
+
+  UnixListener listener_;
+  UniqueFd client_;
+  EventLoop* loop_ = nullptr;
+  std::function<void(uint32_t)> on_events_;
+  int watched_fd_ = -1;
+  uint32_t watched_events_ = 0;
+};
+
+}  // namespace pacsvisor
