@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
+#include <cstdlib>
+
 namespace pacsvisor {
 
 GuestMachine::GuestMachine(const MachineConfig& config, bool load_kernel) {
@@ -37,6 +40,9 @@ void GuestMachine::Start() {
 void GuestMachine::Collect(std::span<const uint8_t> bytes) {
   const std::lock_guard lock(mutex_);
   output_.append(bytes.begin(), bytes.end());
+  if (std::getenv("PACSVISOR_SHOW_CONSOLE") != nullptr) {
+    std::fwrite(bytes.data(), 1, bytes.size(), stderr);
+  }
   changed_.notify_all();
 }
 

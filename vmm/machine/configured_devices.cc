@@ -4,10 +4,12 @@
 #include <utility>
 
 #include "devices/block/virtio_block.h"
+#include "devices/console/console_device.h"
 #include "devices/net/disconnected_backend.h"
 #include "devices/net/net_device.h"
 #include "devices/net/tap_backend.h"
 #include "devices/net/user_backend.h"
+#include "devices/rng/virtio_rng.h"
 #include "vmm/disk/disk_image.h"
 #include "vmm/disk/io_engine.h"
 #include "vmm/disk/raw_disk.h"
@@ -86,7 +88,15 @@ Status AddConfiguredDevices(VirtioDevices& devices, const MachineConfig& config,
     std::unique_ptr<VirtioDevice> net = TRY(MakeNet(config.nets[i], i));
     TRY(devices.Add(std::move(net)));
   }
-  return {};
+  if (config.agent_enabled) {
+    std::unique_ptr<ConsoleDevice> console = TRY(ConsoleDevice::Create(
+        {.name = "console0",
+         .console_socket = std::nullopt,
+         .ports = {{.name = kGuestAgentPortName, .socket_path = paths.agent_socket}}}));
+    TRY(devices.Add(std::move(console)));
+  }
+  std::unique_ptr<VirtioRng> rng = TRY(VirtioRng::Create({}));
+  return devices.Add(std::move(rng));
 }
 
 }  // namespace pacsvisor

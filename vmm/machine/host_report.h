@@ -1,5 +1,7 @@
 // What this host can do for machines: asked of the kernel, device by device. `pacsvisor doctor`
-// shows it. Opens devices for a moment, changes nothing. Threads: any.
+// shows it. Opens devices for a moment, changes nothing.
+//
+// Threads: any.
 #pragma once
 
 #include <cstdint>
