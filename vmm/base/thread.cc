@@ -12,6 +12,11 @@ Result<std::thread> StartThread(const std::string& name, std::function<void()> b
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
+  // A fault of the thread itself is no asynchronous signal: blocked, it would end the process past
+  // whoever has something to put right first (a terminal in raw mode, a sanitizer's report).
+  for (const int fault : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS}) {
+    sigdelset(&all, fault);
+  }
   // The new thread inherits the mask, so that no signal meant for the main thread lands on it.
   pthread_sigmask(SIG_SETMASK, &all, &before);
   std::thread thread;

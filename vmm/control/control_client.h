@@ -1,5 +1,7 @@
 // The client side of the control API. Every call has time limits and reads a bounded answer; a
-// failure of the machine comes back as the Error it had there. Threads: one at a time.
+// failure of the machine comes back as the Error it had there.
+//
+// Threads: one at a time.
 #pragma once
 
 #include <string>

@@ -3,8 +3,10 @@
 //
 // A client that connects and says nothing, or half a request, keeps nobody out: past
 // `max_connections` each newcomer makes the oldest connection end. Its socket is shut for reading,
-// so that a request that has arrived is still answered. Threads: Start and the destructor belong to
-// the owner; the machine is called from the connections' threads.
+// so that a request that has arrived is still answered.
+//
+// Threads: Start and the destructor belong to the owner; the machine is called from the
+// connections' threads.
 #pragma once
 
 #include <condition_variable>

@@ -1,6 +1,8 @@
 // HTTP/1.1 for the control API: cpp-httplib parses and writes; what it would do beyond that
 // (ranges, compression, multipart bodies, bodies without a length) is refused or taken out before
-// it is done. Threads: Serve from any, several at the same time.
+// it is done.
+//
+// Threads: Serve from any, several at the same time.
 #pragma once
 
 #include <cstddef>

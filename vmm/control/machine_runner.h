@@ -6,24 +6,11 @@
 #include <functional>
 #include <memory>
 #include <span>
-#include <string>
 
 #include "vmm/base/result.h"
-#include "vmm/control/machine_control.h"
+#include "vmm/machine/machine.h"
 
 namespace pacsvisor {
-
-struct MachineExit {
-  enum class Reason {
-    kPowerOff,     // the guest powered off
-    kReset,        // the guest asked for a reset: a new machine starts in its place
-    kForced,       // ForceStop
-    kGuestFault,   // triple fault, emulation failure, unknown exit: `report` is the fault report
-    kHostFailure,  // something the machine cannot go on without failed: `report` says what
-  };
-  Reason reason = Reason::kPowerOff;
-  std::string report;
-};
 
 // Threads: any, several at the same time, unless said otherwise. All may be called after the end.
 class MachineRunner {
@@ -34,7 +21,7 @@ class MachineRunner {
   virtual Status Start() = 0;
   // One thread. Returns when the machine has ended; guest threads are gone then, or are in the
   // destructor at the latest.
-  virtual MachineExit Wait() = 0;
+  virtual MachineEnd Wait() = 0;
   // Pause returns when every vCPU stands still. Twice is no error, nor is resuming what runs.
   virtual Status Pause() = 0;
   virtual Status Resume() = 0;

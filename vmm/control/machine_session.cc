@@ -28,9 +28,9 @@ MachineSession::MachineSession(MachineDescription fixed, MachineFactory factory,
       output_(std::move(output)),
       start_ns_(MonotonicNs()) {}
 
-Result<MachineExit> MachineSession::Run() {
+Result<MachineEnd> MachineSession::Run() {
   std::thread stopper = TRY(StartThread("stop", [this] { StopLoop(); }));
-  Result<MachineExit> exit = RunUntilEnd();
+  Result<MachineEnd> exit = RunUntilEnd();
   {
     MutexLock lock(mutex_);
     ended_ = true;
@@ -40,18 +40,18 @@ Result<MachineExit> MachineSession::Run() {
   return exit;
 }
 
-Result<MachineExit> MachineSession::RunUntilEnd() {
+Result<MachineEnd> MachineSession::RunUntilEnd() {
   while (true) {
-    MachineExit exit = TRY(RunOnce());
+    MachineEnd exit = TRY(RunOnce());
     MutexLock lock(mutex_);
-    if (exit.reason != MachineExit::Reason::kReset || force_at_ns_) {
+    if (exit.reason != MachineEnd::Reason::kReset || force_at_ns_) {
       return exit;
     }
     Log(LogLevel::kInfo, "the guest resets: starting it again");
   }
 }
 
-Result<MachineExit> MachineSession::RunOnce() {
+Result<MachineEnd> MachineSession::RunOnce() {
   const std::unique_ptr<MachineRunner> runner = TRY(factory_(output_));
   TRY(runner->Start());
   {
@@ -62,7 +62,7 @@ Result<MachineExit> MachineSession::RunOnce() {
     press_ = force_at_ns_.has_value();  // asked for while there was no machine
   }
   changed_.notify_all();
-  MachineExit exit = runner->Wait();
+  MachineEnd exit = runner->Wait();
   MutexLock lock(mutex_);
   runner_ = nullptr;
   while (users_ != 0) {

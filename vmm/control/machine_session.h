@@ -24,7 +24,7 @@ class MachineSession : public MachineControl {
   MachineSession(MachineDescription fixed, MachineFactory factory, ConsoleOutput output);
 
   // Builds, starts and waits; after a reset of the guest again, unless it is being stopped. Once.
-  Result<MachineExit> Run() EXCLUDES(mutex_);
+  Result<MachineEnd> Run() EXCLUDES(mutex_);
 
   MachineDescription Describe() override EXCLUDES(mutex_);
   Status Pause() override EXCLUDES(operation_mutex_, mutex_);
@@ -50,8 +50,8 @@ class MachineSession : public MachineControl {
     MachineRunner* const runner_;
   };
 
-  Result<MachineExit> RunOnce() EXCLUDES(mutex_);
-  Result<MachineExit> RunUntilEnd() EXCLUDES(mutex_);
+  Result<MachineEnd> RunOnce() EXCLUDES(mutex_);
+  Result<MachineEnd> RunUntilEnd() EXCLUDES(mutex_);
   MachineRunner* BeginUse() EXCLUDES(mutex_);
   void EndUse() EXCLUDES(mutex_);
   Status CheckOperable(const MachineRunner* runner) EXCLUDES(mutex_);

@@ -20,6 +20,7 @@ namespace {
 
 constexpr char kLockName[] = "lock";
 constexpr char kSocketName[] = "control.sock";
+constexpr char kAgentSocketName[] = "agent.sock";
 // Claims lose against a directory being removed under them this often at most.
 constexpr int kMaxAttempts = 100;
 
@@ -131,6 +132,7 @@ Result<RuntimeDirectory> RuntimeDirectory::Claim(const std::string& base, const 
     if (lock) {
       TRY(WritePid(lock->get()));
       unlinkat(directory.get(), kSocketName, 0);  // a dead machine's
+      unlinkat(directory.get(), kAgentSocketName, 0);
       return RuntimeDirectory(path, std::move(directory), *std::move(lock));
     }
   }
@@ -143,8 +145,16 @@ RuntimeDirectory::~RuntimeDirectory() {
     return;  // moved from
   }
   unlinkat(directory_.get(), kSocketName, 0);
+  unlinkat(directory_.get(), kAgentSocketName, 0);
   unlinkat(directory_.get(), kLockName, 0);
   rmdir(path_.c_str());  // fails, rightly, when the next machine of this name is already in it
+}
+
+Result<std::string> ImageRecordDirectory(const std::string& base) {
+  const std::string path = base + "/.images";  // with the dot it is no machine's name
+  TRY(OpenPrivateDirectory(base));
+  TRY(OpenPrivateDirectory(path));
+  return path;
 }
 
 Result<std::string> RuntimeBase() {

@@ -1,9 +1,11 @@
 // The directory of a running machine: BASE/NAME/ (0700) with `lock` (an OFD lock held while the
-// machine runs, the holder's pid in it) and `control.sock`. BASE is $PACSVISOR_RUNTIME_DIR, or
-// /run/pacsvisor for root, or $XDG_RUNTIME_DIR/pacsvisor.
+// machine runs, the holder's pid in it), `control.sock` and `agent.sock`. BASE is
+// $PACSVISOR_RUNTIME_DIR, or /run/pacsvisor for root, or $XDG_RUNTIME_DIR/pacsvisor.
 //
 // The lock lapses with its process, however that ends: what a dead machine left is taken over by
-// the next of its name, and nobody else touches it. Threads: any.
+// the next of its name, and nobody else touches it.
+//
+// Threads: any.
 #pragma once
 
 #include <string>
@@ -24,6 +26,7 @@ class RuntimeDirectory {
 
   const std::string& path() const { return path_; }
   std::string socket_path() const { return path_ + "/control.sock"; }
+  std::string agent_socket_path() const { return path_ + "/agent.sock"; }
 
  private:
   RuntimeDirectory(std::string path, UniqueFd directory, UniqueFd lock)
@@ -36,6 +39,9 @@ class RuntimeDirectory {
 
 // BASE of this user and environment.
 Result<std::string> RuntimeBase();
+
+// The directory in BASE where machines note which disk images they hold; created when missing.
+Result<std::string> ImageRecordDirectory(const std::string& base);
 
 struct RunningMachine {
   std::string name;

@@ -16,7 +16,7 @@ namespace pacsvisor {
 namespace {
 
 using testing::ElementsAre;
-using Reason = MachineExit::Reason;
+using Reason = MachineEnd::Reason;
 
 // What the test knows of all the machines that a session built.
 class Script {
@@ -72,7 +72,7 @@ class ScriptedRunner : public MachineRunner {
     script_.Note("start");
     return script_.start_result;
   }
-  MachineExit Wait() override { return {.reason = script_.WaitForEnd(), .report = "report"}; }
+  MachineEnd Wait() override { return {.reason = script_.WaitForEnd(), .report = "report"}; }
   Status Pause() override {
     script_.Note("pause");
     return {};
@@ -106,7 +106,7 @@ class MachineSessionTest : public testing::Test {
     script_.WaitForCalls(1);
     WaitUntilOperable();
   }
-  Result<MachineExit> Join() {
+  Result<MachineEnd> Join() {
     thread_.join();
     return *exit_;
   }
@@ -130,20 +130,20 @@ class MachineSessionTest : public testing::Test {
         return std::unique_ptr<MachineRunner>(std::make_unique<ScriptedRunner>(script_));
       },
       [](std::span<const uint8_t>) {}};
-  std::optional<Result<MachineExit>> exit_;
+  std::optional<Result<MachineEnd>> exit_;
   std::thread thread_;
 };
 
 TEST_F(MachineSessionTest, EndsWhenTheGuestPowersOff) {
   script_.End(Reason::kPowerOff);
-  const Result<MachineExit> exit = Join();
+  const Result<MachineEnd> exit = Join();
   ASSERT_TRUE(exit.ok());
   EXPECT_EQ(exit->reason, Reason::kPowerOff);
 }
 
 TEST_F(MachineSessionTest, AFaultIsHandedOnWithItsReport) {
   script_.End(Reason::kGuestFault);
-  const Result<MachineExit> exit = Join();
+  const Result<MachineEnd> exit = Join();
   ASSERT_TRUE(exit.ok());
   EXPECT_EQ(exit->reason, Reason::kGuestFault);
   EXPECT_EQ(exit->report, "report");
@@ -160,7 +160,7 @@ TEST_F(MachineSessionTest, AResetStartsANewMachineAfterTheOldOneIsGone) {
 TEST_F(MachineSessionTest, AMachineThatCannotStartAgainEndsTheSession) {
   script_.start_result = Error::Make(ErrorCode::kBusy, "disk in use");
   script_.End(Reason::kReset);
-  const Result<MachineExit> exit = Join();
+  const Result<MachineEnd> exit = Join();
   ASSERT_FALSE(exit.ok());
   EXPECT_EQ(exit.error().message(), "disk in use");
 }
@@ -178,7 +178,7 @@ TEST_F(MachineSessionTest, PauseAndResumeShowInTheState) {
 
 TEST_F(MachineSessionTest, AStopPressesThePowerButton) {
   EXPECT_TRUE(session_.RequestStop({}).ok());
-  const Result<MachineExit> exit = Join();
+  const Result<MachineEnd> exit = Join();
   ASSERT_TRUE(exit.ok());
   EXPECT_EQ(exit->reason, Reason::kPowerOff);
   EXPECT_THAT(Calls(), ElementsAre("button"));
@@ -194,7 +194,7 @@ TEST_F(MachineSessionTest, APausedMachineIsResumedToSeeTheButton) {
 TEST_F(MachineSessionTest, AGuestThatIgnoresTheButtonIsForcedAfterTheGrace) {
   script_.obeys_button = false;
   EXPECT_TRUE(session_.RequestStop({.grace_seconds = 1}).ok());
-  const Result<MachineExit> exit = Join();
+  const Result<MachineEnd> exit = Join();
   ASSERT_TRUE(exit.ok());
   EXPECT_EQ(exit->reason, Reason::kForced);
   EXPECT_THAT(Calls(), ElementsAre("button", "force"));
@@ -203,7 +203,7 @@ TEST_F(MachineSessionTest, AGuestThatIgnoresTheButtonIsForcedAfterTheGrace) {
 TEST_F(MachineSessionTest, ForceNeedsNoButton) {
   EXPECT_TRUE(session_.Pause().ok());
   EXPECT_TRUE(session_.RequestStop({.force = true}).ok());
-  const Result<MachineExit> exit = Join();
+  const Result<MachineEnd> exit = Join();
   ASSERT_TRUE(exit.ok());
   EXPECT_EQ(exit->reason, Reason::kForced);
   EXPECT_THAT(Calls(), ElementsAre("pause", "force"));
@@ -213,7 +213,7 @@ TEST_F(MachineSessionTest, ASecondStopMayShortenTheGraceNotProlongIt) {
   script_.obeys_button = false;
   EXPECT_TRUE(session_.RequestStop({.grace_seconds = 1}).ok());
   EXPECT_TRUE(session_.RequestStop({.grace_seconds = StopRequest::kMaxGraceSeconds}).ok());
-  const Result<MachineExit> exit = Join();  // a day later, were it prolonged
+  const Result<MachineEnd> exit = Join();  // a day later, were it prolonged
   ASSERT_TRUE(exit.ok());
   EXPECT_EQ(exit->reason, Reason::kForced);
 }
@@ -232,7 +232,7 @@ TEST_F(MachineSessionTest, AGuestThatResetsInsteadOfPoweringOffEnds) {
   script_.obeys_button = false;
   EXPECT_TRUE(session_.RequestStop({.grace_seconds = 1000}).ok());
   script_.End(Reason::kReset);
-  const Result<MachineExit> exit = Join();
+  const Result<MachineEnd> exit = Join();
   ASSERT_TRUE(exit.ok());
   EXPECT_EQ(exit->reason, Reason::kReset);
 }

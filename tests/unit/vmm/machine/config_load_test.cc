@@ -6,11 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
+#include "tests/support/temporary_directory.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/machine/config.h"
 
@@ -24,13 +24,9 @@ using testing::Not;
 class ConfigLoad : public testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = testing::TempDir() + "config-XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    directory_ = pattern;
     Write("vmlinuz", "kernel");
     Write("disk.raw", std::string(4096, '\0'));
   }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
 
   std::string Write(const std::string& name, const std::string& bytes) {
     const std::string path = directory_ + "/" + name;
@@ -49,7 +45,8 @@ class ConfigLoad : public testing::Test {
     return directory_ + "/VM.toml:" + std::to_string(line) + ": " + text;
   }
 
-  std::string directory_;
+  TemporaryDirectory temporary_;
+  const std::string directory_ = temporary_.path().string();
 };
 
 TEST_F(ConfigLoad, PathsAreRelativeToTheFile) {

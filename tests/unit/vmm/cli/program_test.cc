@@ -1,0 +1,242 @@
+// The program itself, run as a user runs it.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "tests/support/temporary_directory.h"
+#include "tests/unit/vmm/control/fake_machine.h"
+#include "vmm/control/control_server.h"
+#include "vmm/control/runtime_directory.h"
+
+namespace pacsvisor {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::StartsWith;
+
+struct Outcome {
+  int status = -1;
+  std::string out;
+  std::string err;
+};
+
+class ProgramTest : public testing::Test {
+ protected:
+  Outcome Run(std::vector<std::string> arguments) {
+    const std::string out = directory_.path().string() + "/out";
+    const std::string err = directory_.path().string() + "/err";
+    arguments.insert(arguments.begin(), PACSVISOR_PROGRAM);
+    const pid_t child = fork();
+    if (child == 0) {
+      setenv("PACSVISOR_RUNTIME_DIR", base_.c_str(), 1);
+      const int flags = O_WRONLY | O_CREAT | O_TRUNC;
+      if (dup2(open("/dev/null", O_RDONLY), 0) != 0 ||
+          dup2(open(out.c_str(), flags, 0600), 1) != 1 ||
+          dup2(open(err.c_str(), flags, 0600), 2) != 2) {
+        _exit(126);
+      }
+      std::vector<char*> argv;
+      for (std::string& argument : arguments) {
+        argv.push_back(argument.data());
+      }
+      argv.push_back(nullptr);
+      execv(argv[0], argv.data());
+      _exit(127);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child);
+    return {.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
+            .out = Read(out),
+            .err = Read(err)};
+  }
+  static std::string Read(const std::string& path) {
+    std::ifstream file(path);
+    std::stringstream text;
+    text << file.rdbuf();
+    return text.str();
+  }
+  std::string Write(const std::string& name, const std::string& text) {
+    const std::string path = directory_.path().string() + "/" + name;
+    std::ofstream(path) << text;
+    return path;
+  }
+
+  TemporaryDirectory directory_;
+  const std::string base_ = directory_.path().string() + "/run";
+};
+
+TEST_F(ProgramTest, HelpHasExamplesOnEachCommand) {
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{}, {"run"}, {"ps"}, {"stop"}, {"pause"}, {"resume"}, {"doctor"}}) {
+    std::vector<std::string> arguments = command;
+    arguments.push_back("--help");
+    const Outcome outcome = Run(arguments);
+    EXPECT_EQ(outcome.status, 0);
+    EXPECT_THAT(outcome.out, AllOf(HasSubstr("Example"), HasSubstr("pacsvisor ")));
+    EXPECT_THAT(outcome.err, IsEmpty());
+  }
+}
+
+TEST_F(ProgramTest, HelpTellsTheExitStatuses) {
+  EXPECT_THAT(Run({"--help"}).out, HasSubstr("3 the guest ended in a vCPU fault"));
+  EXPECT_THAT(Run({"run", "--help"}).out, HasSubstr("3 the guest\nended in a vCPU fault"));
+}
+
+TEST_F(ProgramTest, TellsItsVersion) {
+  const Outcome outcome = Run({"--version"});
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_EQ(outcome.out, "pacsvisor " PACSVISOR_VERSION "\n");
+}
+
+TEST_F(ProgramTest, WrongUsageIsStatus2) {
+  const std::vector<std::vector<std::string>> wrong = {{},
+                                                       {"fly"},
+                                                       {"--fly"},
+                                                       {"run"},
+                                                       {"run", "a", "b"},
+                                                       {"run", "a", "--log-level", "loud"},
+                                                       {"stop"},
+                                                       {"stop", "a", "--grace", "soon"},
+                                                       {"pause"},
+                                                       {"ps", "all"},
+                                                       {"doctor", "who"}};
+  for (const std::vector<std::string>& arguments : wrong) {
+    const Outcome outcome = Run(arguments);
+    EXPECT_EQ(outcome.status, 2) << testing::PrintToString(arguments);
+    EXPECT_THAT(outcome.err, HasSubstr("--help")) << testing::PrintToString(arguments);
+    EXPECT_THAT(outcome.out, IsEmpty());
+  }
+}
+
+TEST_F(ProgramTest, AMachineThatIsNotRunningIsNamed) {
+  for (const char* verb : {"stop", "pause", "resume"}) {
+    const Outcome outcome = Run({verb, "pacs"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_THAT(outcome.err,
+                AllOf(StartsWith("pacsvisor: no machine named 'pacs'"), HasSubstr("pacsvisor ps")));
+  }
+}
+
+TEST_F(ProgramTest, AConfigurationThatIsNotThereIsNamed) {
+  const Outcome outcome = Run({"run", "/none/VM.toml"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr("/none/VM.toml"), HasSubstr("No such file")));
+}
+
+TEST_F(ProgramTest, AWrongConfigurationIsReportedWholeWithItsLines) {
+  const std::string path = Write("VM.toml", "name = \"m\"\ncpus = 99\nmemory = \"x\"\n");
+  const Outcome outcome = Run({"run", path});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.err,
+              AllOf(HasSubstr(path + ":1: 'boot' is missing"), HasSubstr(path + ":2: cpus = 99"),
+                    HasSubstr(path + ":3: memory = \"x\""), HasSubstr("nothing was started")));
+  EXPECT_THAT(outcome.out, IsEmpty());
+}
+
+TEST_F(ProgramTest, PsOfNoneIsAnEmptyTable) {
+  EXPECT_EQ(Run({"ps"}).out, "NAME  STATE     CPUS   MEMORY    UPTIME      PID\n");
+  EXPECT_EQ(Run({"ps", "--json"}).out, "[]\n");
+}
+
+class ProgramWithMachineTest : public ProgramTest {
+ protected:
+  void SetUp() override {
+    Result<RuntimeDirectory> claimed = RuntimeDirectory::Claim(base_, "pacs");
+    ASSERT_TRUE(claimed.ok()) << claimed.error().message();
+    runtime_ = std::make_unique<RuntimeDirectory>(*std::move(claimed));
+    Result<std::unique_ptr<ControlServer>> server =
+        ControlServer::Start(runtime_->socket_path(), machine_);
+    ASSERT_TRUE(server.ok()) << server.error().message();
+    server_ = *std::move(server);
+  }
+
+  FakeMachine machine_;
+  std::unique_ptr<RuntimeDirectory> runtime_;
+  std::unique_ptr<ControlServer> server_;
+};
+
+TEST_F(ProgramWithMachineTest, PsShowsIt) {
+  EXPECT_THAT(Run({"ps"}).out, HasSubstr("\npacs  running      2       2G        0s     4711\n"));
+  const nlohmann::json list = nlohmann::json::parse(Run({"ps", "--json"}).out);
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list[0]["name"], "pacs");
+  EXPECT_EQ(list[0]["disks"][0]["path"], "/vm/root.raw");
+}
+
+TEST_F(ProgramWithMachineTest, VerbsReachIt) {
+  EXPECT_EQ(Run({"pause", "pacs"}).status, 0);
+  EXPECT_EQ(Run({"resume", "pacs"}).status, 0);
+  EXPECT_EQ(Run({"stop", "pacs", "--grace", "2m", "--no-wait"}).status, 0);
+  EXPECT_EQ(Run({"stop", "pacs", "--force", "--no-wait"}).status, 0);
+  EXPECT_THAT(machine_.calls(),
+              testing::ElementsAre("pause", "resume", "stop 120 false", "stop 30 true"));
+}
+
+TEST_F(ProgramWithMachineTest, AFailureOfTheMachineIsTold) {
+  machine_.FailWith(Error::Make(ErrorCode::kBusy, "the machine is stopping: wait for its end"));
+  const Outcome outcome = Run({"pause", "pacs"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_EQ(outcome.err, "pacsvisor: the machine is stopping: wait for its end\n");
+}
+
+TEST_F(ProgramWithMachineTest, OneThatDoesNotAnswerIsShownAsSilent) {
+  server_.reset();
+  EXPECT_THAT(Run({"ps"}).out, HasSubstr("silent"));
+  const nlohmann::json list = nlohmann::json::parse(Run({"ps", "--json"}).out);
+  EXPECT_EQ(list.at(0).at("state"), "silent");
+  EXPECT_EQ(list.at(0).at("pid"), getpid());
+}
+
+TEST_F(ProgramWithMachineTest, ANameInUseIsRefusedWithItsHolder) {
+  const std::string kernel = Write("kernel", "x");
+  const std::string path =
+      Write("VM.toml", "name = \"pacs\"\nmemory = \"64M\"\nboot.kernel = \"" + kernel + "\"\n");
+  const Outcome outcome = Run({"run", path});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("process " + std::to_string(getpid())));
+}
+
+TEST_F(ProgramTest, RunFailsOnAKernelThatIsNoneAndLeavesNothingBehind) {
+  const std::string kernel = Write("kernel", std::string(4096, 'x'));
+  const std::string path =
+      Write("VM.toml", "name = \"m\"\nmemory = \"64M\"\nboot.kernel = \"" + kernel + "\"\n");
+  const Outcome outcome = Run({"run", path});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.err, StartsWith("pacsvisor: "));
+  EXPECT_EQ(Run({"ps", "--json"}).out, "[]\n");
+  EXPECT_NE(access((base_ + "/m").c_str(), F_OK), 0);
+}
+
+TEST_F(ProgramTest, DoctorKnowsTheHost) {
+  const Outcome text = Run({"doctor"});
+  EXPECT_THAT(text.out, AllOf(HasSubstr("kvm"), HasSubstr("io_uring"), HasSubstr("dirty log")));
+  const Outcome outcome = Run({"doctor", "--json"});
+  EXPECT_EQ(outcome.status, text.status);
+  const nlohmann::json report = nlohmann::json::parse(outcome.out);
+  const nlohmann::json& kvm = report.at("kvm");
+  EXPECT_THAT(kvm.at("kind").get<std::string>(),
+              testing::AnyOf("svm", "vmx", "pvm", "unknown", "none"));
+  EXPECT_GT(report.at("memory").at("total_bytes"), 0u);
+  const bool all_there =
+      kvm.at("usable") && kvm.at("missing").empty() && report.at("io_uring").at("usable");
+  EXPECT_EQ(outcome.status, all_there ? 0 : 1);
+  if (kvm.at("usable")) {
+    EXPECT_EQ(kvm.at("api"), 12);
+    EXPECT_TRUE(kvm.at("capabilities").contains("KVM_CAP_IRQFD"));
+  }
+}
+
+}  // namespace
+}  // namespace pacsvisor

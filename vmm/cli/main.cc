@@ -1,0 +1,45 @@
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <csignal>
+
+#include "vmm/cli/command.h"
+
+namespace {
+
+constexpr char kFooter[] =
+    R"(Exit status: 0 done, 1 failed, 2 wrong usage, 3 the guest ended in a vCPU fault (run).
+
+Sockets and locks live in $XDG_RUNTIME_DIR/pacsvisor/NAME/, for root in /run/pacsvisor/NAME/;
+PACSVISOR_RUNTIME_DIR puts another directory in place of .../pacsvisor.
+
+Examples:
+  pacsvisor doctor                what this host can do
+  pacsvisor run pacs/VM.toml      boot; Ctrl-] x leaves
+  pacsvisor ps                    what runs
+  pacsvisor stop pacs             power button, and force after 30 s)";
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using pacsvisor::ExitStatus;
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is a failed write
+  CLI::App app("pacsvisor runs a server as a guest and makes it a file.", "pacsvisor");
+  app.set_version_flag("--version", std::string("pacsvisor ") + PACSVISOR_VERSION);
+  app.require_subcommand(1);
+  app.footer(kFooter);
+  ExitStatus status = ExitStatus::kUsage;
+  AddRunCommand(app, &status);
+  AddPsCommand(app, &status);
+  AddStopCommand(app, &status);
+  AddPauseCommand(app, &status);
+  AddResumeCommand(app, &status);
+  AddDoctorCommand(app, &status);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const bool asked = app.exit(error) == 0;  // --help and --version come here too
+    status = asked ? ExitStatus::kDone : ExitStatus::kUsage;
+  }
+  return static_cast<int>(status);
+}

@@ -1,0 +1,101 @@
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
+
+#include "vmm/cli/command.h"
+#include "vmm/control/control_client.h"
+#include "vmm/control/machine_json.h"
+#include "vmm/control/runtime_directory.h"
+#include "vmm/machine/config_text.h"
+
+namespace pacsvisor {
+namespace {
+
+constexpr int kAnswerSeconds = 3;
+
+constexpr char kFooter[] =
+    R"(Lists this user's machines (root's: as root). One that does not answer is shown as 'silent'.
+
+Examples:
+  pacsvisor ps
+  pacsvisor ps --json | jq -r '.[].name')";
+
+struct Entry {
+  RunningMachine machine;
+  std::optional<MachineDescription> description;  // none: silent
+};
+
+std::string FormatUptime(uint64_t uptime_ms) {
+  const uint64_t seconds = uptime_ms / 1000;
+  return seconds < 60     ? fmt::format("{}s", seconds)
+         : seconds < 3600 ? fmt::format("{}m{:02}s", seconds / 60, seconds % 60)
+                          : fmt::format("{}h{:02}m", seconds / 3600, seconds / 60 % 60);
+}
+
+void PrintTable(const std::vector<Entry>& entries) {
+  size_t width = 4;
+  for (const Entry& entry : entries) {
+    width = std::max(width, entry.machine.name.size());
+  }
+  fmt::print("{:<{}}  {:<8}  {:>4}  {:>7}  {:>8}  {:>7}\n", "NAME", width, "STATE", "CPUS",
+             "MEMORY", "UPTIME", "PID");
+  for (const Entry& entry : entries) {
+    if (entry.description) {
+      const MachineDescription& machine = *entry.description;
+      fmt::print("{:<{}}  {:<8}  {:>4}  {:>7}  {:>8}  {:>7}\n", machine.name, width,
+                 MachineStateName(machine.state), machine.cpus, FormatSize(machine.memory_bytes),
+                 FormatUptime(machine.uptime_ms), machine.pid);
+    } else {
+      fmt::print("{:<{}}  {:<8}  {:>4}  {:>7}  {:>8}  {:>7}\n", entry.machine.name, width, "silent",
+                 "-", "-", "-", entry.machine.pid);
+    }
+  }
+}
+
+void PrintJson(const std::vector<Entry>& entries) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const Entry& entry : entries) {
+    list.push_back(entry.description ? nlohmann::json::parse(DescriptionToJson(*entry.description))
+                                     : nlohmann::json{{"name", entry.machine.name},
+                                                      {"pid", entry.machine.pid},
+                                                      {"state", "silent"}});
+  }
+  fmt::print("{}\n", list.dump(2));
+}
+
+ExitStatus Ps(bool json) {
+  const Result<std::string> base = RuntimeBase();
+  if (!base.ok()) {
+    return Fail(base.error());
+  }
+  const Result<std::vector<RunningMachine>> machines = ListRunningMachines(*base);
+  if (!machines.ok()) {
+    return Fail(machines.error());
+  }
+  std::vector<Entry> entries;
+  for (const RunningMachine& machine : *machines) {
+    Entry entry{.machine = machine};
+    if (Result<MachineDescription> description =
+            ControlClient(machine.socket_path, kAnswerSeconds).Describe();
+        description.ok()) {
+      entry.description = *std::move(description);
+    }
+    entries.push_back(std::move(entry));
+  }
+  json ? PrintJson(entries) : PrintTable(entries);
+  return ExitStatus::kDone;
+}
+
+}  // namespace
+
+void AddPsCommand(CLI::App& app, ExitStatus* status) {
+  auto json = std::make_shared<bool>(false);
+  CLI::App* command = app.add_subcommand("ps", "List the machines that run on this host");
+  command->add_flag("--json", *json, "Print a JSON list of the machines' descriptions");
+  command->footer(kFooter);
+  command->callback([json, status] { *status = Ps(*json); });
+}
+
+}  // namespace pacsvisor

@@ -1,0 +1,78 @@
+#include "vmm/cli/user_input.h"
+
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "vmm/base/log.h"
+
+namespace pacsvisor {
+
+Result<std::unique_ptr<UserInput>> UserInput::Start(UniqueFd signals, MachineSession& session,
+                                                    Say say) {
+  std::unique_ptr<UserInput> input(new UserInput(std::move(signals), session, std::move(say)));
+  UserInput* const self = input.get();
+  input->loop_ = TRY(EventLoop::Create("user"));
+  TRY(input->loop_->Add(self->signals_.get(), EPOLLIN, [self](uint32_t) { self->OnSignal(); }));
+  if (RawTerminal::IsOurs(STDIN_FILENO)) {
+    input->terminal_ = TRY(RawTerminal::Enter(STDIN_FILENO));
+    TRY(input->loop_->Add(STDIN_FILENO, EPOLLIN, [self](uint32_t) { self->OnKeys(); }));
+    input->say_("[pacsvisor: Ctrl-] x leaves, Ctrl-] ? helps]\r\n");
+  }
+  TRY(input->loop_->Start());
+  return input;
+}
+
+UserInput::UserInput(UniqueFd signals, MachineSession& session, Say say)
+    : signals_(std::move(signals)), session_(session), say_(std::move(say)) {}
+
+UserInput::~UserInput() {
+  if (loop_ != nullptr) {
+    loop_->Stop();
+  }
+}
+
+void UserInput::OnSignal() {
+  signalfd_siginfo info;
+  while (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
+    Log(LogLevel::kInfo, "signal {}: {}", info.ssi_signo,
+        stop_asked_ ? "by force" : "power button");
+    AskForStop();
+  }
+}
+
+void UserInput::OnKeys() {
+  std::array<uint8_t, 256> buffer;
+  const ssize_t count = read(STDIN_FILENO, buffer.data(), buffer.size());
+  if (count <= 0) {
+    if (count == 0 || (errno != EINTR && errno != EAGAIN)) {
+      loop_->Remove(STDIN_FILENO);  // the end of input ends no machine
+    }
+    return;
+  }
+  const ConsoleEscape::Typed typed =
+      escape_.Take(std::span(buffer).first(static_cast<size_t>(count)));
+  if (!typed.for_guest.empty()) {
+    session_.ConsoleInput(typed.for_guest);
+  }
+  for (const ConsoleEscape::Action action : typed.actions) {
+    if (action == ConsoleEscape::Action::kHelp) {
+      say_(ConsoleEscape::Help());
+    } else {
+      say_(stop_asked_ ? "\r\n[pacsvisor: by force]\r\n" : "\r\n[pacsvisor: power button]\r\n");
+      AskForStop();
+    }
+  }
+}
+
+void UserInput::AskForStop() {
+  const bool force = std::exchange(stop_asked_, true);
+  const Status asked = session_.RequestStop({.force = force});
+  CHECK(asked.ok(), "{}", asked.error().message());  // it only notes what is asked for
+}
+
+}  // namespace pacsvisor
