@@ -4,9 +4,9 @@
 
 #include <thread>
 
+#include "tests/support/temporary_directory.h"
 #include "tests/unit/devices/console/console_driver.h"
 #include "tests/unit/devices/console/socket_client.h"
-#include "tests/unit/devices/console/temporary_folder.h"
 
 namespace pacsvisor::console_test {
 namespace {
@@ -28,9 +28,9 @@ class ConsoleDeviceTest : public testing::Test {
  protected:
   std::unique_ptr<ConsoleDevice> Build(const std::string& suffix = "") {
     return ConsoleDevice::Create({.name = "console0",
-                                  .console_socket = folder_.File("console" + suffix),
+                                  .console_socket = folder_.path() / ("console" + suffix),
                                   .ports = {{.name = kGuestAgentPortName,
-                                             .socket_path = folder_.File("agent" + suffix)}}})
+                                             .socket_path = folder_.path() / ("agent" + suffix)}}})
         .value();
   }
   void Start(uint64_t features = kConsoleFeatureMultiport, bool control_buffers = true) {
@@ -45,13 +45,13 @@ class ConsoleDeviceTest : public testing::Test {
   ConsoleDriver& driver() { return *driver_; }
   VirtioDeviceHarness& harness() { return driver_->harness(); }
   FakeVirtioTransport& transport() { return harness().transport(); }
-  std::string agent_path() const { return folder_.File("agent"); }
-  std::string console_path() const { return folder_.File("console"); }
+  std::string agent_path() const { return folder_.path() / "agent"; }
+  std::string console_path() const { return folder_.path() / "console"; }
   void ExpectOpen(uint16_t value) {
     EXPECT_EQ(driver().Hear(), (ControlMessage{1, ConsoleEvent::kPortOpen, value, ""}));
   }
 
-  const TemporaryFolder folder_;
+  const TemporaryDirectory folder_;
   std::unique_ptr<GuestMemory> memory_ = MakeTestMemory(64 * kMiB);
   std::unique_ptr<ConsoleDevice> device_;
   std::unique_ptr<ConsoleDriver> driver_;
@@ -81,8 +81,8 @@ TEST_F(ConsoleDeviceTest, IntroducesItsPortsInOrder) {
 
 TEST_F(ConsoleDeviceTest, DoesNotAnnounceAConsoleWithoutSocket) {
   device_ = ConsoleDevice::Create({.name = "console0",
-                                   .ports = {{.name = "a", .socket_path = folder_.File("a")},
-                                             {.name = "b", .socket_path = folder_.File("b")}}})
+                                   .ports = {{.name = "a", .socket_path = folder_.path() / "a"},
+                                             {.name = "b", .socket_path = folder_.path() / "b"}}})
                 .value();
   driver_ = std::make_unique<ConsoleDriver>(*device_, *memory_, kConsoleFeatureMultiport, true);
   ASSERT_TRUE(driver().Say(0, ConsoleEvent::kDeviceReady, 1));
@@ -499,7 +499,7 @@ TEST_F(ConsoleRestore, OutputGoesOnAtTheRecordedByte) {
   // The client's socket is full when the device has stopped in the middle.
   std::string received = client.Read(1);
   Restore();
-  SocketClient next(folder_.File("agent-twin"));
+  SocketClient next(folder_.path() / "agent-twin");
   while (client.SomethingToRead()) {
     received += client.Read(1);
   }
@@ -531,7 +531,7 @@ TEST_F(ConsoleRestore, TheNextClientIsServed) {
   Restore();
   twin_harness_->Resume();
   twin_harness_->SignalAllQueues();
-  SocketClient client(folder_.File("agent-twin"));
+  SocketClient client(folder_.path() / "agent-twin");
   ASSERT_TRUE(client.Write("again"));
   const auto used = twin_harness_->WaitUsed(ConsoleReceiveQueue(1));
   ASSERT_TRUE(used.has_value());
@@ -560,7 +560,7 @@ TEST_F(ConsoleRestore, RefusesAStateOfOtherPorts) {
   device_->Save(node);
   const auto other =
       ConsoleDevice::Create(
-          {.name = "console0", .ports = {{.name = "x", .socket_path = folder_.File("x")}}})
+          {.name = "console0", .ports = {{.name = "x", .socket_path = folder_.path() / "x"}}})
           .value();
   EXPECT_THAT(other->Load(node).error().message(), HasSubstr(kGuestAgentPortName));
   const auto fewer = ConsoleDevice::Create({.name = "console0"}).value();
@@ -592,16 +592,16 @@ TEST_F(ConsoleRestore, AsksForResetWhenTheSavedOutputDoesNotFit) {
 }
 
 TEST(ConsoleOptions, RefusesNamesThatCannotBe) {
-  const TemporaryFolder folder;
+  const TemporaryDirectory folder;
   for (const std::string& name :
        {std::string(), std::string("a b"), std::string("a/b"), std::string(65, 'x')}) {
     const auto device = ConsoleDevice::Create(
-        {.name = "console0", .ports = {{.name = name, .socket_path = folder.File("s")}}});
+        {.name = "console0", .ports = {{.name = name, .socket_path = folder.path() / "s"}}});
     ASSERT_FALSE(device.ok()) << name;
     EXPECT_EQ(device.error().code(), ErrorCode::kInvalidArgument);
   }
   const std::vector<ConsoleDeviceOptions::NamedPort> many(
-      ConsoleDevice::kMaxNamedPorts + 1, {.name = "x", .socket_path = folder.File("s")});
+      ConsoleDevice::kMaxNamedPorts + 1, {.name = "x", .socket_path = folder.path() / "s"});
   EXPECT_FALSE(ConsoleDevice::Create({.name = "console0", .ports = many}).ok());
 }
 

@@ -3,10 +3,11 @@
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
+#include <filesystem>
 #include <fstream>
 
+#include "tests/support/temporary_directory.h"
 #include "tests/unit/devices/console/socket_client.h"
-#include "tests/unit/devices/console/temporary_folder.h"
 
 namespace pacsvisor::console_test {
 namespace {
@@ -15,8 +16,8 @@ using testing::HasSubstr;
 
 class UnixListenerTest : public testing::Test {
  protected:
-  const TemporaryFolder folder_;
-  const std::string path_ = folder_.File("socket");
+  const TemporaryDirectory folder_;
+  const std::string path_ = folder_.path() / "socket";
 };
 
 TEST_F(UnixListenerTest, AcceptsClients) {
@@ -46,9 +47,9 @@ TEST_F(UnixListenerTest, ReplacesASocketWhoseOwnerIsGone) {
   {
     const auto listener = UnixListener::Open(path_);
     // As a killed process leaves it.
-    std::filesystem::create_hard_link(path_, folder_.File("kept"));
+    std::filesystem::create_hard_link(path_, folder_.path() / "kept");
   }
-  std::filesystem::rename(folder_.File("kept"), path_);
+  std::filesystem::rename(folder_.path() / "kept", path_);
   ASSERT_TRUE(std::filesystem::exists(path_));
   const auto listener = UnixListener::Open(path_);
   ASSERT_TRUE(listener.ok()) << listener.error().message();
@@ -74,10 +75,10 @@ TEST_F(UnixListenerTest, LeavesAnythingElseAlone) {
 
 TEST_F(UnixListenerTest, RefusesPathsThatCannotBe) {
   EXPECT_FALSE(UnixListener::Open("").ok());
-  const auto longest = UnixListener::Open(folder_.File(std::string(200, 'x')));
+  const auto longest = UnixListener::Open(folder_.path() / std::string(200, 'x'));
   ASSERT_FALSE(longest.ok());
   EXPECT_THAT(longest.error().message(), HasSubstr("shorter"));
-  const auto nowhere = UnixListener::Open(folder_.File("missing/socket"));
+  const auto nowhere = UnixListener::Open(folder_.path() / "missing/socket");
   ASSERT_FALSE(nowhere.ok());
   EXPECT_EQ(nowhere.error().code(), ErrorCode::kNotFound);
 }

@@ -144,23 +144,23 @@ TEST_F(SerialPortTest, NothingInterruptsWhilePaused) {
 
 TEST_F(SerialPortTest, ARestoredPortResumesItsOutputAtTheRecordedByte) {
   console_.Block(true);
-  Put(*port_, "first");
+  Put(*port_, "1");
   ASSERT_TRUE(console_.WaitForCall());
-  Put(*port_, " second");
+  Put(*port_, "23");
   port_->Pause();
   StateNode node;
   port_->Save(node);
   console_.Block(false);
-  ASSERT_TRUE(console_.WaitForText("first")) << "the worker waits at the gate";
+  ASSERT_TRUE(console_.WaitForText("1")) << "the worker waits at the gate";
 
   Console twin_console;
   CountingLine twin_line;
   auto twin = SerialPort::Create(twin_line, twin_console.sink()).value();
   ASSERT_TRUE(twin->Load(node).ok());
   twin->Resume();
-  EXPECT_TRUE(twin_console.WaitForText("first second"));
+  EXPECT_TRUE(twin_console.WaitForText("123"));
   port_->Resume();
-  EXPECT_TRUE(console_.WaitForText("first second"));
+  EXPECT_TRUE(console_.WaitForText("123"));
 }
 
 TEST_F(SerialPortTest, ARestoredPortRaisesItsPendingInterruptAgain) {
