@@ -34,7 +34,6 @@ constexpr KvmCapability kRequired[] = {
     PV_CAPABILITY(KVM_CAP_VCPU_EVENTS, "saving pending exceptions"),
     PV_CAPABILITY(KVM_CAP_DEBUGREGS, "saving debug registers"),
     PV_CAPABILITY(KVM_CAP_XSAVE, "saving vector registers"),
-    PV_CAPABILITY(KVM_CAP_XCRS, "saving vector registers"),
     PV_CAPABILITY(KVM_CAP_IMMEDIATE_EXIT, "pausing without a race"),
     PV_CAPABILITY(KVM_CAP_ADJUST_CLOCK, "the guest's clock"),
     PV_CAPABILITY(KVM_CAP_GET_TSC_KHZ, "the guest's clock"),
@@ -42,6 +41,7 @@ constexpr KvmCapability kRequired[] = {
 
 constexpr KvmCapability kOptional[] = {
     PV_CAPABILITY(KVM_CAP_SREGS2, "saving page table roots with PAE"),
+    PV_CAPABILITY(KVM_CAP_XCRS, "XSAVE in the guest"),
     PV_CAPABILITY(KVM_CAP_XSAVE2, "vector state of more than 4 KiB"),
     PV_CAPABILITY(KVM_CAP_TSC_DEADLINE_TIMER, "the local APIC's deadline timer"),
     PV_CAPABILITY(KVM_CAP_TSC_CONTROL, "guests of another TSC frequency"),

@@ -61,7 +61,10 @@ Status KvmVcpu::Save(StateNode& node) const {
   TRY(SaveWith<kvm_regs>(fd, KVM_GET_REGS, node, "regs"));
   TRY(SaveSpecialRegisters(node));
   TRY(SaveXsave(node));
-  TRY(SaveWith<kvm_xcrs>(fd, KVM_GET_XCRS, node, "xcrs"));
+  // A processor without XSAVE has no XCR0; KVM then has the calls neither.
+  if (system_.Check(KVM_CAP_XCRS) > 0) {
+    TRY(SaveWith<kvm_xcrs>(fd, KVM_GET_XCRS, node, "xcrs"));
+  }
   TRY(SaveWith<kvm_debugregs>(fd, KVM_GET_DEBUGREGS, node, "debugregs"));
   // TSC_DEADLINE before the local APIC: reading it afterwards could miss a timer that fired
   // between.
@@ -104,7 +107,10 @@ Status KvmVcpu::LoadCpu(const StateNode& node) {
 Status KvmVcpu::LoadRegisters(const StateNode& node) {
   const int fd = fd_.get();
   TRY(LoadSpecialRegisters(node));
-  TRY(LoadWith<kvm_xcrs>(fd, KVM_SET_XCRS, node, "xcrs"));
+  // A host that has XCR0 insists on it; one that has not refuses a state that brings it.
+  if (system_.Check(KVM_CAP_XCRS) > 0 || node.Has("xcrs")) {
+    TRY(LoadWith<kvm_xcrs>(fd, KVM_SET_XCRS, node, "xcrs"));
+  }
   TRY(LoadXsave(node));
   TRY(LoadWith<kvm_regs>(fd, KVM_SET_REGS, node, "regs"));
   TRY(LoadWith<kvm_debugregs>(fd, KVM_SET_DEBUGREGS, node, "debugregs"));
