@@ -71,6 +71,9 @@ bool GuestMemory::Read(GuestAddress from, std::span<uint8_t> to) const {
   if (host == nullptr) {
     return false;
   }
+  if (to.empty()) {
+    return true;  // an empty span may have no address, which memcpy must not be given
+  }
   std::memcpy(to.data(), host->host + (from.raw() - host->start.raw()), to.size());
   return true;
 }
@@ -79,6 +82,9 @@ bool GuestMemory::Write(GuestAddress to, std::span<const uint8_t> from) {
   const HostRange* host = Find({to, from.size()});
   if (host == nullptr) {
     return false;
+  }
+  if (from.empty()) {
+    return true;
   }
   std::memcpy(host->host + (to.raw() - host->start.raw()), from.data(), from.size());
   MarkWritten(*host, {to, from.size()});

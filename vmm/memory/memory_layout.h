@@ -2,7 +2,9 @@
 //
 //   0          ... low memory (at most 3 GiB; a multiple of 4 KiB)
 //   0xc0000000 ... 32-bit MMIO window (PCI BARs)
-//   0xe0000000 ... ECAM: 256 MiB, bus 0 to 255 (PCI Firmware Specification 3.3, section 4.1)
+//   0xe0000000 ... ECAM of bus 0: 1 MiB (PCI Firmware Specification 3.3, section 4.1). No more buses
+//                  than there are: Linux asks each device of every bus that ECAM could reach, 16,000
+//                  port accesses for 256 buses
 //   0xfec00000     IOAPIC;  0xfee00000 local APICs;  0xfeffc000 KVM's identity map page and TSS
 //   0x1_00000000 . high memory: what does not fit below 3 GiB
 //   high MMIO  ... 64-bit MMIO window (PCI BARs), behind high memory, 64 GiB
@@ -20,7 +22,7 @@ inline constexpr uint64_t kLowMemoryLimitBytes = 3 * kGiB;
 inline constexpr GuestAddress kMmio32Start{0xc000'0000};
 inline constexpr uint64_t kMmio32SizeBytes = 0x2000'0000;
 inline constexpr GuestAddress kEcamStart{0xe000'0000};
-inline constexpr uint64_t kEcamSizeBytes = 0x1000'0000;
+inline constexpr uint64_t kEcamSizeBytes = 0x10'0000;
 inline constexpr GuestAddress kIoapicStart{0xfec0'0000};
 inline constexpr GuestAddress kLocalApicStart{0xfee0'0000};
 inline constexpr GuestAddress kKvmIdentityMapPage{0xfeff'c000};
