@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The KVM layer's own tests on a real kvm-amd: this machine's KVM may be of another kind, and the
+# nested machine's processor has no XSAVE.
+# usage: kvm_layer.sh TEST-PROGRAM KERNEL TIMEOUT-S
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/../../guests/lib/common.sh"
+
+program=$1 kernel=$2 timeout_s=$3
+job=$(mktemp)
+trap 'rm -f "$job"' EXIT
+echo "exec $(basename "$program") --gtest_color=no" >"$job"
+bash "$PACSVISOR_ROOT/guests/nested/run.sh" --job "$job" --add "$program" --kernel "$kernel" \
+  --out "$PACSVISOR_ROOT/build/nested/kvm-layer-$kernel" --timeout "$timeout_s"
