@@ -1,5 +1,5 @@
 // The control queues of the console device (virtio 1.2, 5.3.6.2).
-#include <array>
+#include <algorithm>
 #include <cstring>
 
 #include "devices/console/console_device.h"
@@ -150,7 +150,7 @@ bool ConsoleDevice::Tell(const ConsolePort& port, ConsoleEvent event, uint16_t v
     return false;
   }
   std::memcpy(bytes.data(), &message, sizeof(message));
-  std::memcpy(bytes.data() + sizeof(message), text.data(), text.size());
+  std::ranges::copy(text, bytes.begin() + sizeof(message));
   std::span<const uint8_t> from(bytes);
   for (const GuestRange& range : chain.writable) {
     const size_t part = std::min<uint64_t>(range.size_bytes, from.size());

@@ -83,8 +83,8 @@ void ConsoleDevice::ReadConfig(uint64_t offset, std::span<uint8_t> data) {
   const VirtioConsoleConfigSpace space = {.port_limit = static_cast<uint32_t>(ports_.size())};
   if (offset < sizeof(space)) {
     const size_t count = std::min<uint64_t>(data.size(), sizeof(space) - offset);
-    // An ABI structure without padding.
-    std::memcpy(data.data(), reinterpret_cast<const uint8_t*>(&space) + offset, count);
+    // An ABI structure without padding, as bytes.
+    std::copy_n(reinterpret_cast<const uint8_t*>(&space) + offset, count, data.begin());
   }
 }
 

@@ -23,9 +23,11 @@ void InternetChecksum::Add(std::span<const uint8_t> bytes) {
     sum_ = AddCarry(sum_, LoadLe<uint64_t>(bytes.data()));
     bytes = bytes.subspan(sizeof(uint64_t));
   }
-  uint64_t rest = 0;
-  std::memcpy(&rest, bytes.data(), bytes.size());
-  sum_ = AddCarry(sum_, rest);
+  if (!bytes.empty()) {
+    uint64_t rest = 0;
+    std::memcpy(&rest, bytes.data(), bytes.size());
+    sum_ = AddCarry(sum_, rest);
+  }
 }
 
 void InternetChecksum::AddWord(uint16_t word) { sum_ = AddCarry(sum_, Swap(word)); }

@@ -94,8 +94,8 @@ void NetDevice::ReadConfig(uint64_t offset, std::span<uint8_t> data) {
   space.mac = control_.mac;
   space.status = StatusField();
   space.mtu = options_.mtu_bytes;
-  // An ABI structure without padding.
-  std::memcpy(data.data(), reinterpret_cast<const uint8_t*>(&space) + offset, count);
+  // An ABI structure without padding, as bytes.
+  std::copy_n(reinterpret_cast<const uint8_t*>(&space) + offset, count, data.begin());
 
   const bool read_status = offset < offsetof(VirtioNetConfigSpace, max_queue_pairs) &&
                            offset + count > offsetof(VirtioNetConfigSpace, status);

@@ -197,7 +197,6 @@ TEST_F(ConsoleDeviceTest, LeavesOutputInTheQueueWhenTheClientDoesNotRead) {
   ASSERT_TRUE(client.Write("and so does input"));
   EXPECT_EQ(driver().Input(1), "and so does input");
   EXPECT_GT(driver().queue(ConsoleTransmitQueue(1)).in_flight(), 40u);
-  EXPECT_LE(harness().queue(ConsoleTransmitQueue(1)).in_flight(), 60);
   for (int i = 0; i < 60; ++i) {
     ASSERT_EQ(client.Read(piece.size()), piece) << i;
   }
