@@ -140,9 +140,9 @@ TEST_F(AcpiTablesTest, MadtSaysThatLegacyNumbersAreEdges) {
 TEST_F(AcpiTablesTest, McfgNamesTheEcamWindow) {
   Place(MakePlatform(1, 64 * kMiB));
   const Bytes& mcfg = tables_["MCFG"];
-  EXPECT_EQ(LoadLe<uint64_t>(&mcfg[44]), 0xe000'0000u);
+  EXPECT_EQ(LoadLe<uint64_t>(&mcfg[44]), kEcamStart.raw());
   EXPECT_EQ(mcfg[54], 0);
-  EXPECT_EQ(mcfg[55], 255);
+  EXPECT_EQ(mcfg[55], kEcamSizeBytes / kMiB - 1);  // 1 MiB a bus
 }
 
 TEST_F(AcpiTablesTest, GenerationIdentifierHasAPageOfItsOwn) {
