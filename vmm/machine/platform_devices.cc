@@ -36,6 +36,7 @@ Status PlatformDevices::Build(const PlatformDescription& platform, Host host, Ac
   serial_line_ = TRY(IrqfdLine::Create(host.vm, platform.com1_gsi));
   event_line_ = TRY(IrqfdLine::Create(host.vm, platform.ged_gsi));
   serial_ = TRY(SerialPort::Create(*serial_line_, std::move(actions.console_output)));
+  console_feed_ = TRY(ConsoleFeed::Start(*serial_));
   acpi_ = std::make_unique<AcpiRegisters>(
       AcpiRegisters::Actions{std::move(actions.power_off), actions.reset}, *event_line_);
   rtc_ = std::make_unique<Rtc>([] { return RealtimeNs(); });

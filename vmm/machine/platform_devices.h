@@ -15,6 +15,7 @@
 #include "devices/platform/serial_port.h"
 #include "devices/platform/vm_generation_id.h"
 #include "firmware/acpi/platform_description.h"
+#include "vmm/machine/console_feed.h"
 #include "vmm/machine/kvm_interrupts.h"
 #include "vmm/state/state_node.h"
 
@@ -40,7 +41,7 @@ class PlatformDevices : public Pausable, public Stateful {
   // A new machine's first identifier, after the tables were written.
   Status RenewGenerationId() { return generation_id_->Renew(); }
   void PressPowerButton() { acpi_->PressPowerButton(); }
-  void ConsoleInput(std::span<const uint8_t> bytes) { serial_->Receive(bytes); }
+  void ConsoleInput(std::span<const uint8_t> bytes) { console_feed_->Write(bytes); }
 
   void Pause() override;
   void Resume() override;
@@ -55,6 +56,7 @@ class PlatformDevices : public Pausable, public Stateful {
   std::unique_ptr<IrqfdLine> serial_line_;
   std::unique_ptr<IrqfdLine> event_line_;
   std::unique_ptr<SerialPort> serial_;
+  std::unique_ptr<ConsoleFeed> console_feed_;
   std::unique_ptr<AcpiRegisters> acpi_;
   std::unique_ptr<Rtc> rtc_;
   std::unique_ptr<ResetPort> keyboard_reset_;
