@@ -24,14 +24,19 @@ void Restore() {
   }
 }
 
-// The handler is gone when this runs (SA_RESETHAND): returning meets the fault again, or abort(3)
-// raises its signal again, and the process ends as it would have.
-void OnFatalSignal(int) { Restore(); }
+// The handler is gone when this runs (SA_RESETHAND). After a fault, returning meets it again, and
+// the process ends as it would have; a signal that was sent has to be sent again.
+void OnFatalSignal(int number, siginfo_t* info, void*) {
+  Restore();
+  if (info->si_code <= 0) {  // by kill(2), raise(3) or abort(3)
+    raise(number);
+  }
+}
 
 void HandleFatalSignals() {
   struct sigaction action = {};
-  action.sa_handler = OnFatalSignal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  action.sa_sigaction = OnFatalSignal;
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_SIGINFO);
   for (const int number : kFatalSignals) {
     struct sigaction current;
     // A sanitizer's handler reports more than it is worth to lose.

@@ -28,7 +28,7 @@ class MachineRunner {
   virtual void PressPowerButton() = 0;
   // Does not wait: Wait returns soon. Works in every state, paused included.
   virtual void ForceStop() = 0;
-  // Bytes typed on the serial console. Never blocks; what the guest does not take in time is lost.
+  // Bytes typed on the serial console. Never blocks: they are kept for the guest, up to a limit.
   virtual void ConsoleInput(std::span<const uint8_t> bytes) = 0;
 };
 

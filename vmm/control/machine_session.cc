@@ -147,14 +147,14 @@ void MachineSession::PressPowerButton() {
 
 void MachineSession::Force() {
   const Use use(*this);
-  if (use.runner() != nullptr) {
-    Log(LogLevel::kWarning, "the machine is ended by force");
-    {
-      MutexLock lock(mutex_);
-      forced_ = true;
+  {
+    MutexLock lock(mutex_);
+    if (use.runner() == nullptr || std::exchange(forced_, true)) {
+      return;
     }
-    use.runner()->ForceStop();
   }
+  Log(LogLevel::kWarning, "the machine is ended by force");
+  use.runner()->ForceStop();
 }
 
 MachineDescription MachineSession::Describe() {
