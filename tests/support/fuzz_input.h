@@ -19,7 +19,9 @@ class FuzzInput {
   T Take() {
     T value = 0;
     const std::span<const uint8_t> bytes = TakeBytes(sizeof(T));
-    std::memcpy(&value, bytes.data(), bytes.size());
+    if (!bytes.empty()) {
+      std::memcpy(&value, bytes.data(), bytes.size());
+    }
     return value;
   }
   std::span<const uint8_t> TakeBytes(size_t limit) {
