@@ -38,6 +38,8 @@ export LC_ALL=C
 url=http://$address:$http_port
 machine_pid=''
 power_offs=0
+KERNEL_FAULTS='invalid opcode|general protection fault|Oops|kernel BUG|Kernel panic'
+KERNEL_FAULTS+='|[Uu]nable to handle|EXT4-fs error|I/O error'
 table=()
 
 # --- Telling --------------------------------------------------------------------------------------
@@ -148,6 +150,9 @@ await_power_off() {
   power_offs=$((power_offs + 1))
   [ "$(grep -c 'reboot: Power down' "$out/console.log")" -eq "$power_offs" ] ||
     fail "the guest did not power off by itself"
+  # A guest can go on serving for long after a fault in its kernel. Lockup warnings are not among
+  # these: on an emulated or crowded processor they say that the host was slow.
+  ! grep -E "$KERNEL_FAULTS" "$out/console.log" || fail "the guest's kernel reports a fault"
 }
 
 # Orderly: the guest has unmounted everything, and a check finds nothing to say.
