@@ -7,12 +7,11 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
   cat <<'EOF'
-usage: bash tests/run.sh [--full] [--only PART]…
+usage: bash tests/run.sh [--only PART]…
 
 Builds what is missing, runs the tests, ends with ctest's summary. Status 0: all passed.
 
   --only PART   one of unit, asan, tsan, guest, nested (may be given several times)
-  --full        the longer sets as well: repeated rounds, larger guests, native fuzzing builds
   --help        this text
 
 examples:
@@ -22,11 +21,9 @@ examples:
 EOF
 }
 
-full=
 parts=()
 while [ $# -gt 0 ]; do
   case $1 in
-    --full) full=1 ;;
     --only)
       [ $# -ge 2 ] || { usage >&2; exit 2; }
       parts+=("$2")
@@ -53,10 +50,8 @@ need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${GUEST_PACKAGES[@]}
 failed=0
 run_ctest() {
   say "tests: $1 build, $2"
-  local extra=()
-  [ -z "$full" ] || extra=(-C Full)
-  (cd "$PACSVISOR_ROOT/build/$1" && PACSVISOR_FULL=$full ctest ${extra[@]+"${extra[@]}"} --label-regex "$2" \
-    --no-tests=error --output-on-failure --parallel "$3") || failed=1
+  (cd "$PACSVISOR_ROOT/build/$1" &&
+    ctest --label-regex "$2" --no-tests=error --output-on-failure --parallel "$3") || failed=1
 }
 
 # What runs under which sanitizer. The tests of kvm, machine, control and cli drive /dev/kvm, signals and
