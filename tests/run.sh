@@ -62,7 +62,7 @@ ADDRESS_TESTS=(
 )
 THREAD_TESTS=(
   vmm_base vmm_dirty vmm_memory vmm_disk devices_bus devices_virtio devices_block devices_net
-  devices_console devices_rng devices_platform
+  devices_console devices_platform
 )
 
 # The sanitizer builds first: the release build's guests come last and end in the summary.
