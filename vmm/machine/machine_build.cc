@@ -23,8 +23,8 @@ PlatformDescription DescribePlatform(const MachineConfig& config, MemoryLayout l
 }
 
 KernelUnpacking UnpackingOf(KernelUnpack unpack) {
-  // "auto" is the guest: its own start places the kernel at random (KASLR), which the host's unpacking
-  // gives up. Which of the two is sooner at the first process is not measured yet.
+  // "auto" is the guest: its own start places the kernel at random (KASLR), which the host's
+  // unpacking gives up. Which of the two is sooner at the first process is not measured yet.
   return unpack == KernelUnpack::kHost ? KernelUnpacking::kByHost : KernelUnpacking::kByGuest;
 }
 
