@@ -66,7 +66,8 @@ run_step() {
   local label=$1 begun=$EPOCHREALTIME log child status=0 ticks=0
   shift
   mkdir -p "$PACSVISOR_ROOT/build/logs"
-  log=$(mktemp "$PACSVISOR_ROOT/build/logs/${label//[^A-Za-z0-9._-]/_}.XXXXXX")
+  log=${label//[^A-Za-z0-9._-]/_}
+  log=$(mktemp "$PACSVISOR_ROOT/build/logs/${log:0:60}.XXXXXX")  # names end at 255 bytes
   [ -t 1 ] || say "$label …"
   "$@" >"$log" 2>&1 </dev/null &
   child=$!
@@ -197,6 +198,8 @@ build_pacsvisor() {
   if [ ! -f "build/$preset/build.ninja" ]; then
     run_step "configuring ($preset)" cmake --preset "$preset"
   fi
-  run_step "building ($preset: $*)" cmake --build "build/$preset" --target "$@"
+  local what=$*
+  [ $# -le 3 ] || what="$1 and $(($# - 1)) more"
+  run_step "building ($preset: $what)" cmake --build "build/$preset" --target "$@"
   cd "$OLDPWD"
 }
