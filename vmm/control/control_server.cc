@@ -53,8 +53,8 @@ ControlServer::~ControlServer() {
     accepting_.join();
   }
   mutex_.lock();
-  for (const Connection& connection : connections_) {
-    shutdown(connection.fd.get(), SHUT_RD);
+  for (Connection& connection : connections_) {
+    Evict(connection);
   }
   while (!connections_.empty()) {
     changed_.wait(mutex_);
@@ -106,7 +106,7 @@ void ControlServer::Admit(UniqueFd fd) {
     if (stopping_) {
       return;
     }
-    connection = connections_.insert(connections_.end(), Connection{.fd = std::move(fd)});
+    connection = connections_.emplace(connections_.end(), std::move(fd));
   }
   Result<std::thread> thread =
       StartThread("control-client", [this, connection] { Serve(connection); });
@@ -124,18 +124,17 @@ void ControlServer::EvictOldest() {
       std::find_if(connections_.begin(), connections_.end(),
                    [](const Connection& connection) { return !connection.leaving; });
   if (oldest != connections_.end()) {
-    oldest->leaving = true;
-    shutdown(oldest->fd.get(), SHUT_RD);
+    Evict(*oldest);
   }
 }
 
+void ControlServer::Evict(Connection& connection) {
+  connection.leaving = true;
+  shutdown(connection.fd.get(), SHUT_RD);
+}
+
 void ControlServer::Serve(Connections::iterator connection) {
-  int fd = -1;
-  {
-    MutexLock lock(mutex_);
-    fd = connection->fd.get();
-  }
-  engine_.Serve(fd, limits_.http);
+  engine_.Serve(connection->fd.get(), limits_.http, connection->leaving);
   MutexLock lock(mutex_);
   connections_.erase(connection);  // closes: under the lock, so that no other's number is shut down
   changed_.notify_all();

@@ -3,12 +3,13 @@
 //
 // A client that connects and says nothing, or half a request, keeps nobody out: past
 // `max_connections` each newcomer makes the oldest connection end. Its socket is shut for reading,
-// so that a request that has arrived is still answered.
+// so that a request in the machine's hands is still answered.
 //
 // Threads: Start and the destructor belong to the owner; the machine is called from the
 // connections' threads.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <list>
 #include <memory>
@@ -43,8 +44,10 @@ class ControlServer {
 
  private:
   struct Connection {
-    UniqueFd fd;
-    bool leaving = false;
+    explicit Connection(UniqueFd socket) : fd(std::move(socket)) {}
+
+    const UniqueFd fd;
+    std::atomic<bool> leaving = false;  // set under mutex_, read by the connection's thread
   };
   using Connections = std::list<Connection>;
 
@@ -54,6 +57,7 @@ class ControlServer {
   void Admit(UniqueFd fd) EXCLUDES(mutex_);
   void WaitForRoom() EXCLUDES(mutex_);
   void EvictOldest() REQUIRES(mutex_);
+  static void Evict(Connection& connection);
   void Serve(Connections::iterator connection) EXCLUDES(mutex_);
 
   // Constant after construction.

@@ -138,8 +138,8 @@ class HttpEngine::Server : public httplib::Server {
 HttpEngine::HttpEngine(ControlApi& api) : server_(std::make_unique<Server>(api)) {}
 HttpEngine::~HttpEngine() = default;
 
-void HttpEngine::Serve(int fd, const HttpLimits& limits) {
-  HttpStream stream(fd, limits);
+void HttpEngine::Serve(int fd, const HttpLimits& limits, const std::atomic<bool>& leaving) {
+  HttpStream stream(fd, limits, leaving);
   for (uint32_t count = 1; count <= limits.max_requests; ++count) {
     if (!server_->ServeRequest(stream, count == limits.max_requests)) {
       return;

@@ -5,6 +5,7 @@
 // Threads: Serve from any, several at the same time.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -26,9 +27,9 @@ class HttpEngine {
   explicit HttpEngine(ControlApi& api);
   ~HttpEngine();
 
-  // Serves a connected socket until its client is done, is cut off, or breaks a rule. Does not
-  // close.
-  void Serve(int fd, const HttpLimits& limits);
+  // Serves a connected socket until its client is done, is cut off, or breaks a rule, or until
+  // `leaving` is set (by another thread, which then shuts the socket for reading). Does not close.
+  void Serve(int fd, const HttpLimits& limits, const std::atomic<bool>& leaving);
 
  private:
   class Server;

@@ -13,13 +13,14 @@ namespace pacsvisor {
 namespace {
 
 constexpr uint64_t kNsPerMs = 1'000'000;
+constexpr uint32_t kSliceMs = 50;
 
 uint64_t After(uint32_t timeout_ms) { return MonotonicNs() + timeout_ms * kNsPerMs; }
 
 }  // namespace
 
 bool HttpStream::BeginRequest() {
-  if (begin_ == end_ && !Fill(After(limits_.idle_timeout_ms))) {
+  if (leaving_ || (begin_ == end_ && !Fill(After(limits_.idle_timeout_ms))) || leaving_) {
     return false;
   }
   deadline_ns_ = After(limits_.request_timeout_ms);
@@ -49,7 +50,7 @@ ssize_t HttpStream::write(const char* data, size_t size_bytes) {
     if (count >= 0) {
       sent += static_cast<size_t>(count);
     } else if (errno == EAGAIN) {
-      if (!WaitFor(POLLOUT, deadline_ns)) {
+      if (!WaitForReader(deadline_ns)) {
         return -1;
       }
     } else if (errno != EINTR) {
@@ -69,6 +70,16 @@ bool HttpStream::Fill(uint64_t deadline_ns) {
     }
     if (count == 0 || (errno != EAGAIN && errno != EINTR)) {
       return false;
+    }
+  }
+  return false;
+}
+
+// In short slices: the socket that is shut for reading wakes those who read, not those who write.
+bool HttpStream::WaitForReader(uint64_t deadline_ns) const {
+  while (!leaving_ && MonotonicNs() < deadline_ns) {
+    if (WaitFor(POLLOUT, std::min(deadline_ns, After(kSliceMs)))) {
+      return true;
     }
   }
   return false;

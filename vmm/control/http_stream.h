@@ -6,6 +6,7 @@
 #include <httplib.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <string>
 
@@ -15,10 +16,13 @@ namespace pacsvisor {
 
 class HttpStream final : public httplib::Stream {
  public:
-  HttpStream(int fd, const HttpLimits& limits) : fd_(fd), limits_(limits) {}
+  // `leaving` may be set by another thread: no further request is begun then, and nobody is waited
+  // for who does not read.
+  HttpStream(int fd, const HttpLimits& limits, const std::atomic<bool>& leaving)
+      : fd_(fd), limits_(limits), leaving_(leaving) {}
 
   // Waits for the first byte of the next request and starts its clock and budget. False when the
-  // client went away or the time is over.
+  // client went away, is to go, or the time is over.
   bool BeginRequest();
   // The head is read: the body may have this many bytes.
   void ExpectBody(size_t size_bytes) { budget_bytes_ = size_bytes; }
@@ -34,10 +38,12 @@ class HttpStream final : public httplib::Stream {
 
  private:
   bool Fill(uint64_t deadline_ns);
+  bool WaitForReader(uint64_t deadline_ns) const;
   bool WaitFor(short events, uint64_t deadline_ns) const;
 
   const int fd_;
   const HttpLimits limits_;
+  const std::atomic<bool>& leaving_;
   std::array<char, 4096> buffer_;
   size_t begin_ = 0;
   size_t end_ = 0;

@@ -14,6 +14,7 @@
 
 #include "tests/support/temporary_directory.h"
 #include "tests/unit/vmm/control/fake_machine.h"
+#include "tests/unit/vmm/control/httplib_suppressions.h"
 #include "vmm/control/control_server.h"
 #include "vmm/control/runtime_directory.h"
 
