@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Measures pacsvisor as a whole, beside QEMU on the same host, kernel, image and back ends.
+#
+# usage: bash bench/run.sh [start|memory|block|net|all] [options]
+#   start    from exec and main() to the first guest instruction, to init, to Orthanc answering
+#   memory   private dirty memory beside the guest's
+#   block    fio in the guest on a virtio disk
+#   net      iperf3 between guest and host over virtio-net: TAP and the user-mode network
+#   all      the four of them (the default)
+#
+#   --runs N         of each VMM, taking turns (5; block and net 3)
+#   --seconds N      of one fio or iperf3 run (5)
+#   --only WORD      only the cases whose name contains WORD (several times: any of them)
+#   --cpus N         the guest's processors (1)
+#   --json FILE      every single figure with the conditions, as JSON
+#   --pacsvisor FILE a pacsvisor built elsewhere; nothing is compiled then
+#   --no-qemu        pacsvisor alone
+#
+# The guest is the native Linux of guests/native-linux, which every KVM runs at native speed, over
+# the tools image of guests/pacs. Nothing is asserted on time. Installs the packages it misses.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=guests/lib/common.sh
+. "$here/../guests/lib/common.sh"
+
+pacsvisor='' arguments=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --help | -h)
+      sed -n '2,/^set -euo/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+    --pacsvisor)
+      [ $# -ge 2 ] || { printf 'error: --pacsvisor needs a value\n' >&2; exit 2; }
+      pacsvisor=$2
+      shift
+      ;;
+    *) arguments+=("$1") ;;
+  esac
+  shift
+done
+
+need_packages "${BUILD_PACKAGES[@]}" "${GUEST_PACKAGES[@]}" qemu-system-x86 iperf3 iproute2 python3
+if [ -z "$pacsvisor" ]; then
+  build_pacsvisor release pacsvisor dirtier
+  pacsvisor=$PACSVISOR_ROOT/build/release/vmm/cli/pacsvisor
+fi
+[ -x "$pacsvisor" ] || die "there is no program $pacsvisor"
+bash "$here/../tests/guest/prepare.sh"
+# -B: no compiled Python beside the sources.
+exec python3 -B "$here/system/main.py" --pacsvisor "$(realpath "$pacsvisor")" \
+  --files "$(cache_dir guest-tests)" --work "$PACSVISOR_ROOT/build/bench" "${arguments[@]}"

@@ -1,0 +1,66 @@
+"""Figures of repeated runs: what is kept, how it is summed up and shown."""
+
+import json
+import statistics
+
+
+class Figures:
+    """One list of values for each (case, VMM), in the order of measuring.
+
+    A case has a unit and says whether more is better: its ratio is then pacsvisor : peer, otherwise
+    peer : pacsvisor, so that a ratio above 1 always means that pacsvisor is the better one.
+    """
+
+    def __init__(self):
+        self._cases = {}
+
+    def add(self, case, unit, vmm, value, more_is_better=False):
+        entry = self._cases.setdefault(
+            case, {"unit": unit, "more_is_better": more_is_better, "values": {}})
+        entry["values"].setdefault(vmm, []).append(value)
+
+    def as_json(self):
+        return self._cases
+
+    def table(self):
+        rows = [("case", "unit", "vmm", "n", "median", "min .. max", "ratio")]
+        for case, entry in self._cases.items():
+            own = entry["values"].get("pacsvisor")
+            for vmm, values in entry["values"].items():
+                rows.append((case, entry["unit"], vmm, str(len(values)),
+                             _number(statistics.median(values)),
+                             f"{_number(min(values))} .. {_number(max(values))}",
+                             "" if own is None or vmm == "pacsvisor"
+                             else _ratio(own, values, entry["more_is_better"])))
+                case = ""  # named once
+        return _align(rows)
+
+
+def _ratio(own, peer, more_is_better):
+    first, second = (own, peer) if more_is_better else (peer, own)
+    divisor = statistics.median(second)
+    return f"{statistics.median(first) / divisor:.2f}" if divisor else "-"
+
+
+def _number(value):
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _align(rows):
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) if i in (0, 1, 2) else cell.rjust(width)
+                 for i, (cell, width) in enumerate(zip(row, widths))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def write_json(path, conditions, results):
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"conditions": conditions,
+                   "results": {name: figures.as_json() for name, figures in results.items()}},
+                  file, indent=1)
+        file.write("\n")

@@ -1,0 +1,212 @@
+"""A guest described once, and started by pacsvisor or by QEMU."""
+
+import dataclasses
+import os
+import select
+import signal
+import subprocess
+import time
+
+
+@dataclasses.dataclass
+class Disk:
+    path: str
+    serial: str
+    read_only: bool = False
+    direct: bool = False  # past the host's page cache
+
+
+@dataclasses.dataclass
+class Net:
+    backend: str  # "user" or "tap"
+    interface: str = ""
+    forwards: tuple = ()  # ports of 127.0.0.1, the same in the guest
+    vhost: bool = False  # QEMU only
+
+
+@dataclasses.dataclass
+class Machine:
+    kernel: str
+    cmdline: str = ""
+    memory_mib: int = 512
+    cpus: int = 1
+    disks: list = dataclasses.field(default_factory=list)
+    nets: list = dataclasses.field(default_factory=list)
+    namespace: str = ""  # network namespace to run in
+
+
+class Failed(Exception):
+    """What went wrong, with the guest's console."""
+
+
+class Running:
+    """A VMM at work: its process, and its guest's serial console line by line."""
+
+    def __init__(self, command, directory, environment=None):
+        self._error_path = os.path.join(directory, "stderr")
+        self._console = b""
+        self._lines = []
+        self._ended = False
+        with open(self._error_path, "wb") as errors:
+            self.spawned_ns = time.monotonic_ns()
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+                start_new_session=True, env={**os.environ, **(environment or {})})
+        os.set_blocking(self._process.stdout.fileno(), False)
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.kill()
+
+    def kill(self):
+        if self._process.poll() is None:
+            # Of its own session: nobody else's processes.
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process.stdout.close()
+
+    def alive(self):
+        return self._process.poll() is None
+
+    def first_output_ns(self, timeout_s):
+        """When the guest's first byte arrived."""
+        ready, _, _ = select.select([self._process.stdout], [], [], timeout_s)
+        now_ns = time.monotonic_ns()
+        if not ready:
+            raise Failed(f"no byte from the guest in {timeout_s} s\n{self._last_words()}")
+        return now_ns
+
+    def expect(self, text, timeout_s):
+        """The first console line with `text`, and when it was seen (CLOCK_MONOTONIC, ns)."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            for index, line in enumerate(self._lines):
+                if text in line:
+                    del self._lines[:index + 1]
+                    return line, time.monotonic_ns()
+            left = deadline - time.monotonic()
+            if left <= 0 or self._ended:
+                why = "ended without" if self._ended else f"{timeout_s} s without"
+                raise Failed(f"{why} '{text}'\n{self._last_words()}")
+            if select.select([self._process.stdout], [], [], left)[0]:
+                self._read()
+
+    def wait(self, timeout_s):
+        deadline = time.monotonic() + timeout_s
+        while not self._ended:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Failed(f"did not end in {timeout_s} s\n{self._last_words()}")
+            if select.select([self._process.stdout], [], [], left)[0]:
+                self._read()
+        status = self._process.wait(timeout=max(1.0, deadline - time.monotonic()))
+        if status != 0:
+            raise Failed(f"ended with status {status}\n{self._last_words()}")
+
+    def _read(self):
+        data = os.read(self._process.stdout.fileno(), 65536)
+        if not data:
+            self._ended = True
+            return
+        self._console += data
+        *complete, self._console = self._console.split(b"\n")
+        self._lines += [line.decode("utf-8", "replace").rstrip("\r") for line in complete]
+
+    def _last_words(self):
+        with open(self._error_path, encoding="utf-8", errors="replace") as file:
+            errors = file.read()[-2000:]
+        tail = "\n".join(self._lines[-20:]) + self._console.decode("utf-8", "replace")
+        return f"--- console\n{tail}\n--- stderr\n{errors}"
+
+
+def _in_namespace(machine, command):
+    return ["ip", "netns", "exec", machine.namespace, *command] if machine.namespace else command
+
+
+class Pacsvisor:
+    name = "pacsvisor"
+
+    def __init__(self, program):
+        self.program = program
+
+    def start(self, machine, directory):
+        path = os.path.join(directory, "VM.toml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(self._toml(machine))
+        command = [self.program, "run", path]
+        self.environment = {"PACSVISOR_RUNTIME_DIR": os.path.join(directory, "runtime")}
+        return Running(_in_namespace(machine, command), directory, self.environment)
+
+    def ps(self):
+        """The descriptions of the machines that run, as the control API gives them."""
+        result = subprocess.run([self.program, "ps", "--json"], capture_output=True, check=True,
+                                text=True, timeout=10, env={**os.environ, **self.environment})
+        return result.stdout
+
+    @staticmethod
+    def _toml(machine):
+        lines = ['name = "bench"', f"cpus = {machine.cpus}", f'memory = "{machine.memory_mib}M"',
+                 "[boot]", f'kernel = "{machine.kernel}"', f'cmdline = "{machine.cmdline}"']
+        for disk in machine.disks:
+            lines += ["[[disk]]", f'path = "{disk.path}"', f'serial = "{disk.serial}"',
+                      f"read_only = {str(disk.read_only).lower()}",
+                      f'cache = "{"none" if disk.direct else "writeback"}"']
+        for net in machine.nets:
+            lines += ["[[net]]", f'backend = "{net.backend}"']
+            if net.backend == "tap":
+                lines.append(f'interface = "{net.interface}"')
+            else:
+                forwards = ", ".join(f'"127.0.0.1:{port}:{port}"' for port in net.forwards)
+                lines.append(f"forward = [{forwards}]")
+        return "\n".join(lines) + "\n"
+
+
+class Qemu:
+    """QEMU's leanest machine with the same devices: virtio over PCI, disks on an I/O thread."""
+
+    name = "qemu"
+
+    def __init__(self, vhost=False):
+        self._vhost = vhost
+        if vhost:
+            self.name = "qemu+vhost"
+
+    def start(self, machine, directory):
+        command = [
+            "qemu-system-x86_64", "-M", "microvm,pit=off,pic=off,rtc=on,pcie=on,acpi=on",
+            "-accel", "kvm", "-cpu", "host,-arch-capabilities", "-m", str(machine.memory_mib),
+            "-smp", str(machine.cpus), "-nodefaults", "-no-user-config", "-display", "none",
+            "-no-reboot", "-serial", "stdio", "-kernel", machine.kernel, "-append",
+            machine.cmdline]
+        for index, disk in enumerate(machine.disks):
+            command += self._disk(index, disk)
+        for index, net in enumerate(machine.nets):
+            command += self._net(index, net)
+        return Running(_in_namespace(machine, command), directory)
+
+    @staticmethod
+    def _disk(index, disk):
+        def on(value):
+            return "on" if value else "off"
+        return ["-object", f"iothread,id=io{index}",
+                "-blockdev", f"driver=raw,node-name=disk{index},read-only={on(disk.read_only)},"
+                f"discard=unmap,cache.direct={on(disk.direct)},file.driver=file,"
+                f"file.aio=io_uring,file.cache.direct={on(disk.direct)},"
+                f"file.filename={disk.path}",
+                "-device", f"virtio-blk-pci,drive=disk{index},iothread=io{index},"
+                f"serial={disk.serial},disable-legacy=on"]
+
+    def _net(self, index, net):
+        if net.backend == "tap":
+            back = (f"tap,id=net{index},ifname={net.interface},script=no,downscript=no,"
+                    f"vhost={'on' if self._vhost else 'off'}")
+        else:
+            back = f"user,id=net{index}" + "".join(
+                f",hostfwd=tcp:127.0.0.1:{port}-:{port}" for port in net.forwards)
+        return ["-netdev", back, "-device", f"virtio-net-pci,netdev=net{index},disable-legacy=on"]

@@ -1,0 +1,86 @@
+"""Entry point of bench/run.sh, whose head says what there is."""
+
+import argparse
+import os
+import sys
+import time
+
+import block
+import conditions
+import figures
+import guest_files
+import machine
+import memory
+import net
+import start
+
+PARTS = {"start": start, "memory": memory, "block": block, "net": net}
+
+
+class Bench:
+    """What the parts share: options, the VMMs in turn, where files go."""
+
+    def __init__(self, options):
+        self.runs = options.runs
+        self.seconds = options.seconds
+        self.cpus = options.cpus
+        self.peers = not options.no_qemu
+        self.pacsvisor = machine.Pacsvisor(options.pacsvisor)
+        self.build = os.path.dirname(os.path.dirname(os.path.dirname(options.pacsvisor)))
+        self._only = options.only
+        self._files = options.files
+        self._work = options.work
+        self._begun = time.monotonic()
+
+    def vmms(self):
+        return [self.pacsvisor] + ([machine.Qemu()] if self.peers else [])
+
+    def wanted(self, case):
+        return not self._only or any(word in case for word in self._only)
+
+    def guest_files(self, part):
+        return guest_files.GuestFiles(self._files, os.path.join(self._work, part))
+
+    def progress(self, text):
+        print(f"[{time.monotonic() - self._begun:7.1f} s] {text}", flush=True)
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="bash bench/run.sh")
+    parser.add_argument("part", nargs="?", default="all", choices=[*PARTS, "all"])
+    parser.add_argument("--runs", type=int, default=0)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--cpus", type=int, default=1)
+    parser.add_argument("--json")
+    parser.add_argument("--no-qemu", action="store_true")
+    parser.add_argument("--pacsvisor", required=True)
+    parser.add_argument("--files", required=True)
+    parser.add_argument("--work", required=True)
+    return parser.parse_args()
+
+
+def main():
+    options = parse()
+    bench = Bench(options)
+    facts = conditions.gather(options.pacsvisor, os.path.dirname(options.work), bench.peers)
+    print(conditions.show(facts), flush=True)
+    results = {}
+    try:
+        for name in PARTS if options.part == "all" else [options.part]:
+            results[name] = figures.Figures()
+            PARTS[name].measure(bench, results[name])
+    except machine.Failed as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return 1
+    facts["load after"] = conditions.load()
+    for name, result in results.items():
+        print(f"\n{name}\n{result.table()}")
+    print(f"\nload: before {facts['load before']}, after {facts['load after']}; "
+          "a ratio above 1 means that pacsvisor is the better one")
+    if options.json:
+        figures.write_json(options.json, facts, results)
+    return 0
+
+
+sys.exit(main())
