@@ -18,7 +18,7 @@ namespace {
 Error OpenError(const std::filesystem::path& path, int error_number, bool read_only) {
   Error error = Error::FromErrno(error_number, "cannot open disk image {}", path.string());
   if (!read_only && (error_number == EACCES || error_number == EROFS || error_number == EPERM)) {
-    return Error::Make(error.code(), "{}; make it writable, or set 'readonly = true' for this disk",
+    return Error::Make(error.code(), "{}; make it writable, or set 'read_only = true' for this disk",
                        error.message());
   }
   return error;
