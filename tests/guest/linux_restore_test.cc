@@ -1,0 +1,119 @@
+// A Linux under load: paused, saved, copied whole with its disks, restored in a new process. Both
+// the restored machine and the first one go on, and neither finds a byte that is not as it left it.
+//
+// PACSVISOR_RESTORES=N repeats each test N times (default 1), each time at another instant.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <random>
+
+#include "tests/guest/linux_guest.h"
+#include "tests/guest/restore_process.h"
+
+namespace pacsvisor {
+namespace {
+
+// fio writes and verifies on a raw disk and in a file system, pass after pass, until /run/stop is
+// there; a line every so often is what the test counts time by.
+constexpr char kLoad[] = R"(
+mkdir -p /run/fs; mount /dev/vdd /run/fs
+common="--randrepeat=0 --verify=crc32c --verify_fatal=1 --size=12M"
+load() {
+  pass=0
+  until [ -e /run/stop ]; do
+    fio --name=$1 $common "${@:2}" >/tmp/$1 2>&1; status=$?
+    [ $status -eq 0 ] || tail -n 5 /tmp/$1
+    pass=$((pass + 1)); echo "pacs-job $1 pass $pass status $status"
+    [ $status -eq 0 ] || return
+  done
+}
+load raw --filename=/dev/vdc --direct=1 --ioengine=libaio --iodepth=16 --rw=randrw \
+  --bsrange=512-64k --fsync=16 &
+raw=$!
+load files --directory=/run/fs --nrfiles=4 --ioengine=psync --rw=randwrite --bsrange=1k-16k \
+  --fsync=8 &
+files=$!
+(until [ -e /run/stop ]; do echo pacs-job tick; sleep 0.02; done) &
+wait $raw $files
+umount /run/fs
+echo pacs-job umount $?
+busybox poweroff -f
+)";
+
+class LinuxRestore : public testing::TestWithParam<uint32_t> {
+ protected:
+  static constexpr uint64_t kMaxTicks = 60;
+
+  LinuxRestore() {
+    config_ = LinuxConfig(files_, kLoad, GetParam(), 256 * kMiB);
+    config_.disks.push_back(
+        {.path = files_.MakeDisk("raw.raw", 24 * kMiB), .serial = "raw", .queues = GetParam()});
+    config_.disks.push_back({.path = files_.MakeFileSystem("files", 96 * kMiB), .serial = "fs"});
+  }
+
+  // Pauses after `ticks` and copies; the source goes on to its end.
+  void CopyUnderLoad(const std::string& copy, uint64_t ticks) {
+    GuestMachine guest(config_);
+    guest.Start();
+    ASSERT_THAT(guest.Expect("pacs-job raw pass 1 "), testing::EndsWith("status 0"));
+    for (uint64_t i = 0; i < ticks; ++i) {
+      guest.Expect("pacs-job tick");
+    }
+    const Status paused = guest.machine().Pause();
+    ASSERT_TRUE(paused.ok()) << paused.error().message();
+    const Status saved = SaveMachine(guest.machine(), copy);
+    ASSERT_TRUE(saved.ok()) << saved.error().message();
+    const Status resumed = guest.machine().Resume();
+    ASSERT_TRUE(resumed.ok()) << resumed.error().message();
+    Finish(guest);
+    EXPECT_EQ(guest.WaitForEnd().reason, MachineEnd::Reason::kPowerOff);
+    ExpectSoundFileSystem(config_.disks[3].path);
+  }
+
+  void RestoreAndFinish(const std::string& copy) {
+    const std::vector<std::string> disks = {files_.Path("r-root.raw"), files_.Path("r-job.raw"),
+                                            files_.Path("r-raw.raw"), files_.Path("r-files.raw")};
+    {
+      RestoredGuest restored(copy, config_, disks);
+      Finish(restored);
+      EXPECT_EQ(restored.WaitForExit(), 0);
+    }
+    ExpectSoundFileSystem(disks[0]);
+    ExpectSoundFileSystem(disks[3]);
+    RunOnHost("rm -f " + disks[0] + " " + disks[1] + " " + disks[2] + " " + disks[3]);
+  }
+
+  // A whole pass of both after the instant, so that what was written before is verified after.
+  template <typename Guest>
+  static void Finish(Guest& guest) {
+    for (int i = 0; i < 2; ++i) {
+      EXPECT_THAT(guest.Expect("pacs-job raw pass"), testing::EndsWith("status 0"));
+    }
+    guest.Send("touch /run/stop");
+    EXPECT_THAT(guest.Expect("pacs-job files pass"), testing::EndsWith("status 0"));
+    EXPECT_THAT(guest.Expect("pacs-job umount"), testing::EndsWith("umount 0"));
+  }
+
+  GuestFiles files_;
+  MachineConfig config_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Cpus, LinuxRestore, testing::Values(1, 2));
+
+TEST_P(LinuxRestore, GoesOnUnderLoadWithBothDisks) {
+  const char* repeat = std::getenv("PACSVISOR_RESTORES");
+  const int count = repeat == nullptr ? 1 : std::atoi(repeat);
+  for (int i = 0; i < count && !HasFailure(); ++i) {
+    std::mt19937_64 random(GetParam() * 1000 + static_cast<uint64_t>(i));
+    const uint64_t ticks = random() % kMaxTicks;
+    SCOPED_TRACE(testing::Message() << "copy " << i << " after " << ticks << " ticks");
+    const std::string copy = files_.Path("copy");
+    ASSERT_NO_FATAL_FAILURE(CopyUnderLoad(copy, ticks));
+    RestoreAndFinish(copy);
+    RunOnHost("rm -f " + copy);
+  }
+}
+
+}  // namespace
+}  // namespace pacsvisor
