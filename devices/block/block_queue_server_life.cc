@@ -7,7 +7,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kBlockQueueServerLifeStateVersion = 1;
 
 }  // namespace
 
@@ -90,7 +90,7 @@ std::vector<BlockQueueServer::RecordedHead> BlockQueueServer::HeadsInFlight() co
 void BlockQueueServer::Save(StateNode& node) const {
   const MutexLock lock(mutex_);
   CHECK(paused_, "{} saved while it runs", options_.name);
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kBlockQueueServerLifeStateVersion);
   node.SetU64("capacity_bytes", backend_.size_bytes());
   node.SetBool("read_only", backend_.read_only());
   node.SetU64("queue_count", options_.queue_count);
@@ -105,7 +105,7 @@ void BlockQueueServer::Save(StateNode& node) const {
 Status BlockQueueServer::Load(const StateNode& node) {
   const MutexLock lock(mutex_);
   CHECK(paused_ && !active_, "{} loaded while it runs", options_.name);
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kBlockQueueServerLifeStateVersion));
   const uint64_t capacity_bytes = TRY(node.U64("capacity_bytes"));
   const bool read_only = TRY(node.Bool("read_only"));
   const uint64_t queue_count = TRY(node.U64("queue_count"));

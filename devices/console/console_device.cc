@@ -9,7 +9,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kConsoleDeviceStateVersion = 1;
 constexpr size_t kMaxNameBytes = 64;
 
 // The guest makes a file name of it.
@@ -234,14 +234,14 @@ void ConsoleDevice::Fail(std::string_view reason) {
 void ConsoleDevice::Save(StateNode& node) const {
   const MutexLock lock(mutex_);
   CHECK(paused_, "{} is saved while it runs", name_);
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kConsoleDeviceStateVersion);
   for (const auto& port : ports_) {
     port->Save(node.AppendTo("ports"));
   }
 }
 
 Status ConsoleDevice::Load(const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kConsoleDeviceStateVersion));
   const std::span<const StateNode> saved = TRY(node.Children("ports"));
   if (saved.size() != ports_.size()) {
     return Error::Make(ErrorCode::kInvalidArgument,

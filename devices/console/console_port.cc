@@ -12,7 +12,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kConsolePortStateVersion = 1;
 constexpr size_t kPieceBytes = 4096;
 constexpr int kPiecesPerTurn = 64;
 
@@ -247,7 +247,7 @@ ConsolePort::Input ConsolePort::ReadInto(const DescriptorChain& chain) {
 }
 
 void ConsolePort::Save(StateNode& node) const {
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kConsolePortStateVersion);
   node.SetString("name", name_);
   node.SetBool("guest_open", guest_open_);
   node.SetBool("add", announcement_.add);
@@ -267,7 +267,7 @@ void ConsolePort::Save(StateNode& node) const {
 }
 
 Status ConsolePort::Load(const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kConsolePortStateVersion));
   const std::string name = TRY(node.String("name"));
   if (name != name_) {
     return Error::Make(ErrorCode::kInvalidArgument,

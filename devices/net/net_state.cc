@@ -13,7 +13,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kNetStateVersion = 1;
 // How long the driver sees a link that is down after it has looked at it: long enough that a driver
 // which looks twice (4.1.4.3.1 allows it to) sees the same.
 constexpr long kFlapNs = 50'000'000;
@@ -50,7 +50,7 @@ Result<std::vector<uint16_t>> LoadHeads(const StateNode& node, std::string_view 
 void NetDevice::Save(StateNode& node) const {
   const MutexLock lock(mutex_);
   CHECK(paused_, "{} is saved while it runs", options_.name);
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kNetStateVersion);
   node.SetBytes("mac", control_.mac);
   node.SetBool("announce", control_.announce);
   control_.filter.Save(node.AddChild("filter"));
@@ -62,7 +62,7 @@ void NetDevice::Save(StateNode& node) const {
 }
 
 Status NetDevice::Load(const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kNetStateVersion));
   NetControlState control;
   const std::span<const uint8_t> mac = TRY(node.BytesOf("mac", sizeof(MacAddress)));
   std::copy(mac.begin(), mac.end(), control.mac.begin());

@@ -8,7 +8,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kPacketFilterStateVersion = 1;
 constexpr MacAddress kBroadcast = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 
 MacAddress AddressAt(std::span<const uint8_t> bytes) {
@@ -117,7 +117,7 @@ Status PacketFilter::LoadTable(const StateNode& node, Table& table) {
 }
 
 void PacketFilter::Save(StateNode& node) const {
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kPacketFilterStateVersion);
   node.SetBool("promiscuous", promiscuous_);
   node.SetBool("all_multicast", all_multicast_);
   node.SetBool("all_unicast", all_unicast_);
@@ -129,7 +129,7 @@ void PacketFilter::Save(StateNode& node) const {
 }
 
 Status PacketFilter::Load(const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kPacketFilterStateVersion));
   promiscuous_ = TRY(node.Bool("promiscuous"));
   all_multicast_ = TRY(node.Bool("all_multicast"));
   all_unicast_ = TRY(node.Bool("all_unicast"));

@@ -9,7 +9,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kMsixTableStateVersion = 1;
 // Offsets in an entry (6.8.2.6 to 6.8.2.9).
 constexpr uint32_t kMessageAddress = 0;
 constexpr uint32_t kMessageData = 8;
@@ -121,14 +121,14 @@ void MsixTable::Write(uint64_t offset, std::span<const uint8_t> data) {
 
 void MsixTable::Save(StateNode& node) const {
   const MutexLock lock(mutex_);
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kMsixTableStateVersion);
   node.SetBytes("table", table_);
   node.SetBytes("pending", pending_);
 }
 
 Status MsixTable::Load(const StateNode& node) {
   const MutexLock lock(mutex_);
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kMsixTableStateVersion));
   const std::span<const uint8_t> table = TRY(node.BytesOf("table", table_.size()));
   const std::span<const uint8_t> pending = TRY(node.BytesOf("pending", pending_.size()));
   for (size_t i = 0; i < table.size(); ++i) {

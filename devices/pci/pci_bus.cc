@@ -9,7 +9,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kPciBusStateVersion = 1;
 // Red Hat's identifiers for a generic PCI Express host bridge.
 constexpr PciIdentity kHostBridge = {.vendor = 0x1b36,
                                      .device = 0x0008,
@@ -173,7 +173,7 @@ void PciBus::Ports::Write(uint64_t offset, std::span<const uint8_t> data) {
 
 void PciBus::Save(StateNode& node) const {
   const MutexLock lock(mutex_);
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kPciBusStateVersion);
   node.SetU64("config_address", config_address_);
   for (const PciFunction* function : devices_) {
     if (function != nullptr) {
@@ -184,7 +184,7 @@ void PciBus::Save(StateNode& node) const {
 
 Status PciBus::Load(const StateNode& node) {
   const MutexLock lock(mutex_);
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kPciBusStateVersion));
   config_address_ = TRY(node.Get<uint32_t>("config_address")) & kConfigAddressMask;
   const std::span<const StateNode> saved = TRY(node.Children("functions"));
   const auto count = devices_.size() - std::ranges::count(devices_, nullptr);

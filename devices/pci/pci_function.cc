@@ -10,7 +10,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kPciFunctionStateVersion = 1;
 
 bool Is64Bit(PciBarKind kind) { return kind != PciBarKind::kMemory32; }
 
@@ -195,13 +195,13 @@ void PciFunction::RetryBars() {
 }
 
 void PciFunction::SaveConfig(StateNode& node) const {
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kPciFunctionStateVersion);
   node.SetString("name", name_);
   node.SetBytes("config", config_);
 }
 
 Status PciFunction::LoadConfig(const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kPciFunctionStateVersion));
   const std::string saved_name = TRY(node.String("name"));
   if (saved_name != name_) {
     return Error::Make(ErrorCode::kCorrupt, "saved state: PCI function '{}' is not '{}'",

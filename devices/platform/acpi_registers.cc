@@ -5,7 +5,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kAcpiRegistersStateVersion = 1;
 constexpr uint8_t kSleepTypeShift = 2;
 constexpr uint8_t kSleepTypeMask = 7;
 constexpr uint8_t kSleepEnable = 1u << 5;
@@ -76,13 +76,13 @@ void AcpiRegisters::Resume() {
 
 void AcpiRegisters::Save(StateNode& node) const {
   const MutexLock lock(mutex_);
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kAcpiRegistersStateVersion);
   node.SetU64("pending", pending_);
 }
 
 Status AcpiRegisters::Load(const StateNode& node) {
   const MutexLock lock(mutex_);
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kAcpiRegistersStateVersion));
   pending_ = TRY(node.Get<uint32_t>("pending")) & kKnownEvents;
   paused_ = true;
   interrupt_owed_ = pending_ != 0;

@@ -9,7 +9,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kRtcStateVersion = 1;
 constexpr int64_t kSecondNs = 1'000'000'000;
 constexpr int64_t kSecondsPerDay = 86'400;
 // The data sheet's t(BUC): the update bit is set so long before the update (figure 17).
@@ -267,7 +267,7 @@ void Rtc::Resume() {
 
 void Rtc::Save(StateNode& node) const {
   const MutexLock lock(mutex_);
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kRtcStateVersion);
   node.SetU64("index", index_);
   node.SetBytes("cmos", cmos_);
   node.SetU64("offset_seconds", static_cast<uint64_t>(offset_seconds_));
@@ -277,7 +277,7 @@ void Rtc::Save(StateNode& node) const {
 
 Status Rtc::Load(const StateNode& node) {
   const MutexLock lock(mutex_);
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kRtcStateVersion));
   const auto offset = static_cast<int64_t>(TRY(node.U64("offset_seconds")));
   if (offset < -kOffsetLimitSeconds || offset > kOffsetLimitSeconds) {
     return Error::Make(ErrorCode::kCorrupt, "saved state: clock is {} seconds off its host's",

@@ -7,7 +7,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kUart16550StateVersion = 1;
 constexpr uint8_t kTriggerShift = 6;
 constexpr std::array<size_t, 4> kTriggerLevels = {1, 4, 8, 14};
 
@@ -219,7 +219,7 @@ void Uart16550::DropOutput(size_t count) {
 }
 
 void Uart16550::Save(StateNode& node) const {
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kUart16550StateVersion);
   node.SetU64("interrupt_enable", interrupt_enable_);
   node.SetU64("fifo_control", fifo_control_);
   node.SetU64("line_control", line_control_);
@@ -235,7 +235,7 @@ void Uart16550::Save(StateNode& node) const {
 }
 
 Status Uart16550::Load(const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kUart16550StateVersion));
   const std::span<const uint8_t> input = TRY(node.BytesOf("input"));
   const std::span<const uint8_t> output = TRY(node.BytesOf("output"));
   if (input.size() > kInputLimitBytes || output.size() > kOutputLimitBytes) {

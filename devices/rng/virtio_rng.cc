@@ -9,7 +9,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kVirtioRngStateVersion = 1;
 constexpr uint64_t kSecondNs = 1'000'000'000;
 constexpr uint64_t kMillisecondNs = 1'000'000;
 
@@ -187,11 +187,11 @@ VirtioRng::Served VirtioRng::ServeOne() {
 void VirtioRng::Save(StateNode& node) const {
   // A request is answered within one hold of the lock: none is ever in flight. Bytes made ahead are
   // not saved, since two machines would get the same.
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kVirtioRngStateVersion);
 }
 
 Status VirtioRng::Load(const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kVirtioRngStateVersion));
   return {};
 }
 

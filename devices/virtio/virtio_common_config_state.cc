@@ -4,12 +4,12 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kVirtioCommonConfigStateVersion = 1;
 
 }  // namespace
 
 void VirtioCommonConfig::Save(StateNode& node) const {
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kVirtioCommonConfigStateVersion);
   // A reset that waits for host I/O only is complete for whoever loads: there is no such I/O there.
   node.SetBool("resetting", resetting_);
   node.SetBool("active", active_);
@@ -36,7 +36,7 @@ void VirtioCommonConfig::Save(StateNode& node) const {
 }
 
 Status VirtioCommonConfig::Load(const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kVirtioCommonConfigStateVersion));
   if (TRY(node.Bool("resetting"))) {
     FinishReset();
     return {};

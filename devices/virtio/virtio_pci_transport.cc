@@ -20,7 +20,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kVirtioPciTransportStateVersion = 1;
 constexpr uint64_t kShutdownWaitNs = 1'000'000'000;
 
 uint32_t ClassCode(VirtioDeviceType type) {
@@ -195,7 +195,7 @@ void VirtioPciTransport::Impl::SignalEverything() {
 void VirtioPciTransport::Impl::Save(StateNode& node) const {
   const MutexLock lock(mutex_);
   CHECK(paused_, "{} saved while it runs", device_.name());
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kVirtioPciTransportStateVersion);
   node.SetString("name", std::string(device_.name()));
   common_.Save(node.AddChild("common"));
   interrupts_.msix().Save(node.AddChild("msix"));
@@ -204,7 +204,7 @@ void VirtioPciTransport::Impl::Save(StateNode& node) const {
 
 Status VirtioPciTransport::Impl::Load(const StateNode& node) {
   const MutexLock lock(mutex_);
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kVirtioPciTransportStateVersion));
   const std::string name = TRY(node.String("name"));
   if (name != device_.name()) {
     return Error::Make(ErrorCode::kCorrupt, "saved state: device '{}' is not '{}'", name,

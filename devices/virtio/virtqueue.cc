@@ -11,7 +11,7 @@ namespace {
 
 // The driver must not add a chain longer than this in total (virtio 1.2, 2.7.5.2).
 constexpr uint64_t kMaxChainBytes = uint64_t{1} << 32;
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kVirtqueueStateVersion = 1;
 
 // `base` + `offset` lies inside a ring that was found to lie inside memory: it cannot overflow.
 GuestAddress At(GuestAddress base, uint64_t offset) { return GuestAddress(base.raw() + offset); }
@@ -309,7 +309,7 @@ void Virtqueue::DisableNotifications() {
 }
 
 void Virtqueue::Save(StateNode& node) const {
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kVirtqueueStateVersion);
   node.SetU64("next_available", next_available_);
   node.SetU64("next_used", next_used_);
   node.SetU64("signalled_used", signalled_used_);
@@ -320,7 +320,7 @@ void Virtqueue::Save(StateNode& node) const {
 }
 
 Status Virtqueue::Load(const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kVirtqueueStateVersion));
   const auto next_available = TRY(node.Get<uint16_t>("next_available"));
   const auto next_used = TRY(node.Get<uint16_t>("next_used"));
   if (static_cast<uint16_t>(next_available - next_used) > layout_.size) {

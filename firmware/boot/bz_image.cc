@@ -15,8 +15,6 @@ constexpr uint64_t kSectorBytes = 512;
 constexpr size_t kHeaderOffset = 0x1f1;
 constexpr size_t kJumpOffset = 0x200;  // 0xeb, then the distance from 0x202 to the header's end
 constexpr size_t kInitSizeEnd = 0x264;
-constexpr uint16_t kBootFlag = 0xaa55;
-constexpr uint32_t kMagic = 0x5372'6448;  // "HdrS"
 constexpr uint16_t kFirst64BitProtocol = 0x020c;
 constexpr uint64_t kEntry64Offset = 0x200;
 constexpr uint8_t kDefaultSetupSectors = 4;
@@ -40,7 +38,7 @@ Result<setup_header> ReadHeader(const ImageSource& source) {
   const size_t end = kJumpOffset + 2 + bytes[kJumpOffset + 1];
   setup_header header{};
   std::memcpy(&header, &bytes[kHeaderOffset], std::min(end, bytes.size()) - kHeaderOffset);
-  if (header.boot_flag != kBootFlag || header.header != kMagic) {
+  if (header.boot_flag != kSetupBootFlag || header.header != kSetupMagic) {
     return Error::Make(ErrorCode::kInvalidArgument, "{} is no bzImage", source.name());
   }
   const bool knows_64_bit = header.version >= kFirst64BitProtocol && end >= kInitSizeEnd &&

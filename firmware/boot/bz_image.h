@@ -10,6 +10,10 @@
 
 namespace pacsvisor {
 
+// boot.rst, "The Real-Mode Kernel Header": boot_flag and header.
+inline constexpr uint16_t kSetupBootFlag = 0xaa55;
+inline constexpr uint32_t kSetupMagic = 0x5372'6448;  // "HdrS"
+
 struct BzImage {
   setup_header header;
   uint64_t code_offset_bytes;     // of the protected-mode part, in the file

@@ -60,8 +60,8 @@ const Magic* FindMagic(std::span<const uint8_t> head) {
 }
 
 bool IsElf(std::span<const uint8_t> head) {
-  constexpr std::string_view kMagic{ELFMAG, SELFMAG};
-  return head.size() >= SELFMAG && std::equal(kMagic.begin(), kMagic.end(), head.begin());
+  constexpr std::string_view kElfMagic{ELFMAG, SELFMAG};
+  return head.size() >= SELFMAG && std::equal(kElfMagic.begin(), kElfMagic.end(), head.begin());
 }
 
 std::string DescribeElf(std::span<const uint8_t> head) {

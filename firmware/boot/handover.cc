@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "firmware/boot/bz_image.h"
 #include "firmware/boot/low_memory_map.h"
 
 namespace pacsvisor {
@@ -12,8 +13,6 @@ namespace {
 constexpr uint8_t kUndefinedLoader = 0xff;  // boot.rst, "type_of_loader": no number of our own
 constexpr uint16_t kNormalVideoMode = 0xffff;
 // A kernel without a header of its own gets the oldest that says what we have to say.
-constexpr uint16_t kBootFlag = 0xaa55;
-constexpr uint32_t kHeaderMagic = 0x5372'6448;  // "HdrS"
 constexpr uint16_t kSyntheticVersion = 0x020c;
 
 static_assert(sizeof(boot_params) == kPageSizeBytes);
@@ -63,8 +62,8 @@ void Store(GuestMemory& memory, GuestAddress to, const T& object) {
 
 setup_header SyntheticHeader(const LoadedKernel& kernel) {
   setup_header header{};
-  header.boot_flag = kBootFlag;
-  header.header = kHeaderMagic;
+  header.boot_flag = kSetupBootFlag;
+  header.header = kSetupMagic;
   header.version = kSyntheticVersion;
   header.loadflags = LOADED_HIGH;
   header.initrd_addr_max = 0xffff'ffff;

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <CLI/App.hpp>
+#include <CLI/Config.hpp>  // App refers to it and to Formatter, but only declares them
+#include <CLI/Formatter.hpp>
 #include <string>
 
 #include "vmm/base/result.h"

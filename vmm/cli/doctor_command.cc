@@ -13,7 +13,7 @@ namespace {
 using Json = nlohmann::json;
 using Level = HostFinding::Level;
 
-constexpr char kFooter[] =
+constexpr char kDoctorFooter[] =
     R"(Exit status: 0 machines can run here; 1 something they need is missing.
 
 Examples:
@@ -201,7 +201,7 @@ void AddDoctorCommand(CLI::App& app, ExitStatus* status) {
   CLI::App* command =
       app.add_subcommand("doctor", "What this host can do, what is missing and how to get it");
   command->add_flag("--json", *json, "Print all of it as JSON");
-  command->footer(kFooter);
+  command->footer(kDoctorFooter);
   command->callback([json, status] { *status = Doctor(*json); });
 }
 

@@ -1,13 +1,10 @@
-#include <CLI/App.hpp>
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
 #include <csignal>
 
 #include "vmm/cli/command.h"
 
 namespace {
 
-constexpr char kFooter[] =
+constexpr char kProgramFooter[] =
     R"(Exit status: 0 done, 1 failed, 2 wrong usage, 3 the guest ended in a vCPU fault (run).
 
 Sockets and locks live in $XDG_RUNTIME_DIR/pacsvisor/NAME/, for root in /run/pacsvisor/NAME/;
@@ -27,7 +24,7 @@ int main(int argc, char** argv) {
   CLI::App app("pacsvisor runs a server as a guest and makes it a file.", "pacsvisor");
   app.set_version_flag("--version", std::string("pacsvisor ") + PACSVISOR_VERSION);
   app.require_subcommand(1);
-  app.footer(kFooter);
+  app.footer(kProgramFooter);
   ExitStatus status = ExitStatus::kUsage;
   AddRunCommand(app, &status);
   AddPsCommand(app, &status);

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kAnswerSeconds = 3;
 
-constexpr char kFooter[] =
+constexpr char kPsFooter[] =
     R"(Lists this user's machines (root's: as root). One that does not answer is shown as 'silent'.
 
 Examples:
@@ -94,7 +94,7 @@ void AddPsCommand(CLI::App& app, ExitStatus* status) {
   auto json = std::make_shared<bool>(false);
   CLI::App* command = app.add_subcommand("ps", "List the machines that run on this host");
   command->add_flag("--json", *json, "Print a JSON list of the machines' descriptions");
-  command->footer(kFooter);
+  command->footer(kPsFooter);
   command->callback([json, status] { *status = Ps(*json); });
 }
 

@@ -5,7 +5,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr char kFooter[] =
+constexpr char kRunFooter[] =
     R"(The serial console is on the terminal: Ctrl-] x presses the power button (again: ends by
 force), Ctrl-] ? shows help. Without a terminal there is output only. SIGTERM and SIGINT press the
 power button, a second one ends by force.
@@ -35,7 +35,7 @@ void AddRunCommand(CLI::App& app, ExitStatus* status) {
         const Result<LogLevel> level = ParseLogLevel(name);
         return level.ok() ? std::string() : level.error().message();
       });
-  command->footer(kFooter);
+  command->footer(kRunFooter);
   command->callback([options, status] {
     SetLogLevel(*ParseLogLevel(options->log_level));
     *status = RunMachine(options->config);

@@ -16,7 +16,7 @@ namespace {
 // From the force to the end of the process.
 constexpr uint32_t kEndSeconds = 20;
 
-constexpr char kFooter[] =
+constexpr char kStopFooter[] =
     R"(Presses the power button, waits for the guest to power off, and ends it by force when the grace
 is over. Returns when the machine is gone.
 
@@ -90,7 +90,7 @@ void AddStopCommand(CLI::App& app, ExitStatus* status) {
   command->add_flag("--force", options->force,
                     "End it at once: the guest loses what it has not written");
   command->add_flag("!--no-wait", options->wait, "Return when the request is in");
-  command->footer(kFooter);
+  command->footer(kStopFooter);
   command->callback([options, status] {
     const Status stopped = Stop(*options);
     *status = stopped.ok() ? ExitStatus::kDone : Fail(stopped.error());

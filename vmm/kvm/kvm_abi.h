@@ -48,6 +48,8 @@ class KvmArray {
   std::vector<uint64_t> words_;
 };
 
+inline constexpr size_t kMaxCpuidEntries = 256;  // KVM_MAX_CPUID_ENTRIES
+
 // Offsets by the C declarations of linux/kvm.h and asm/kvm.h.
 using KvmCpuidArray = KvmArray<kvm_cpuid_entry2, 8>;       // struct kvm_cpuid2
 using KvmRouteArray = KvmArray<kvm_irq_routing_entry, 8>;  // struct kvm_irq_routing

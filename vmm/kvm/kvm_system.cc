@@ -14,7 +14,6 @@ namespace pacsvisor {
 namespace {
 
 constexpr int kApiVersion = 12;
-constexpr size_t kMaxCpuidEntries = 256;
 
 #define PV_CAPABILITY(name, why) \
   KvmCapability { name, #name, why }

@@ -12,8 +12,6 @@
 namespace pacsvisor {
 namespace {
 
-constexpr size_t kMaxCpuidEntries = 256;
-
 // Intel SDM volume 4, table 2-2; AMD APM volume 2, 7.7.2: MTRRs enabled, write-back by default; the
 // device windows are uncached by KVM and PAT.
 constexpr uint32_t kMsrMtrrDefaultType = 0x2ff;

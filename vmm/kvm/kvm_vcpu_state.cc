@@ -12,7 +12,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kKvmVcpuStateVersion = 1;
 constexpr uint32_t kMsrTsc = 0x10;
 constexpr uint32_t kMsrTscDeadline = 0x6e0;
 constexpr size_t kMaxSavedMsrs = 4096;
@@ -54,7 +54,7 @@ Status LoadWith(int fd, unsigned long request, const StateNode& node, std::strin
 
 Status KvmVcpu::Save(StateNode& node) const {
   const int fd = fd_.get();
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kKvmVcpuStateVersion);
   node.SetU64("id", id_.raw());
   // KVM_GET_MP_STATE applies a pending INIT or start-up IPI: first.
   TRY(SaveWith<kvm_mp_state>(fd, KVM_GET_MP_STATE, node, "mp_state"));
@@ -80,7 +80,7 @@ Status KvmVcpu::Save(StateNode& node) const {
 }
 
 Status KvmVcpu::LoadCpu(const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kKvmVcpuStateVersion));
   const std::span<const uint8_t> bytes = TRY(node.BytesOf("cpuid"));
   if (bytes.size() % sizeof(kvm_cpuid_entry2) != 0 ||
       bytes.size() / sizeof(kvm_cpuid_entry2) > 256) {

@@ -11,7 +11,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kKvmVmStateVersion = 1;
 
 struct IrqchipName {
   uint32_t id;
@@ -128,13 +128,13 @@ Status KvmVm::SavePit(StateNode& node) const {
   if (KvmIoctl(fd_.get(), KVM_GET_PIT2, &pit) != 0) {
     return Error::FromErrno(errno, "KVM_GET_PIT2");
   }
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kKvmVmStateVersion);
   SaveObject(node, "pit", pit);
   return {};
 }
 
 Status KvmVm::LoadPit(const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kKvmVmStateVersion));
   kvm_pit_state2 pit;
   TRY(LoadObject(node, "pit", pit));
   if (KvmIoctl(fd_.get(), KVM_SET_PIT2, &pit) != 0) {
@@ -144,7 +144,7 @@ Status KvmVm::LoadPit(const StateNode& node) {
 }
 
 Status KvmVm::SaveIrqchips(StateNode& node) const {
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kKvmVmStateVersion);
   for (const auto& [id, name] : kIrqchips) {
     kvm_irqchip chip{};
     chip.chip_id = id;
@@ -157,7 +157,7 @@ Status KvmVm::SaveIrqchips(StateNode& node) const {
 }
 
 Status KvmVm::LoadIrqchips(const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kKvmVmStateVersion));
   for (const auto& [id, name] : kIrqchips) {
     kvm_irqchip chip{};
     chip.chip_id = id;

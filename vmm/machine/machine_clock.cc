@@ -5,7 +5,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kMachineClockStateVersion = 1;
 
 }  // namespace
 
@@ -13,7 +13,7 @@ Status SaveClock(const KvmVm& vm, const VcpuGroup& vcpus, StateNode& node) {
   const kvm_clock_data clock = TRY(vm.GetClock());
   const bool exact = (clock.flags & KVM_CLOCK_HOST_TSC) != 0;
   const uint64_t host_tsc = exact ? clock.host_tsc : __rdtsc();
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kMachineClockStateVersion);
   node.SetU64("clock_ns", clock.clock);
   node.SetU64("host_tsc", host_tsc);
   if ((clock.flags & KVM_CLOCK_REALTIME) != 0) {
@@ -30,7 +30,7 @@ Status SaveClock(const KvmVm& vm, const VcpuGroup& vcpus, StateNode& node) {
 }
 
 Status LoadClock(KvmVm& vm, VcpuGroup& vcpus, const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kMachineClockStateVersion));
   const uint64_t saved_host_tsc = TRY(node.U64("host_tsc"));
   const std::span<const StateNode> saved = TRY(node.Children("vcpus"));
   if (saved.size() != vcpus.threads().size()) {

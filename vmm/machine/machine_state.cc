@@ -7,14 +7,14 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kMachineStateVersion = 1;
 
 }  // namespace
 
 Status Machine::Save(StateNode& node) const {
   const MutexLock lock(control_mutex_);
   CHECK(started_ && paused_, "machine {} is saved while it runs", config_.name);
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kMachineStateVersion);
   node.SetU64("memory_bytes", config_.memory_bytes);
   // A tick that is lost hangs a guest, one that is doubled does not: the PIT before the local
   // APICs, these before the IOAPIC.
@@ -33,7 +33,7 @@ Status Machine::Save(StateNode& node) const {
 Status Machine::Load(const StateNode& node) {
   const MutexLock lock(control_mutex_);
   CHECK(!started_, "machine {} is loaded while it runs", config_.name);
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kMachineStateVersion));
   const uint64_t memory_bytes = TRY(node.U64("memory_bytes"));
   const std::span<const StateNode> vcpus = TRY(node.Children("vcpus"));
   const auto& threads = parts_->vcpus.threads();

@@ -7,7 +7,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kPlatformDevicesStateVersion = 1;
 constexpr uint64_t kKeyboardCommandPort = 0x64;
 
 // The register block and the values that the tables tell the guest are those the device has.
@@ -65,14 +65,14 @@ void PlatformDevices::Resume() {
 }
 
 void PlatformDevices::Save(StateNode& node) const {
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kPlatformDevicesStateVersion);
   serial_->Save(node.AddChild("serial"));
   acpi_->Save(node.AddChild("acpi"));
   rtc_->Save(node.AddChild("rtc"));
 }
 
 Status PlatformDevices::Load(const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kPlatformDevicesStateVersion));
   const StateNode* const serial = TRY(node.Child("serial"));
   const StateNode* const acpi = TRY(node.Child("acpi"));
   const StateNode* const rtc = TRY(node.Child("rtc"));

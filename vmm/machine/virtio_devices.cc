@@ -6,7 +6,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint32_t kStateVersion = 1;
+constexpr uint32_t kVirtioDevicesStateVersion = 1;
 
 }  // namespace
 
@@ -31,7 +31,7 @@ void VirtioDevices::Resume() {
 }
 
 void VirtioDevices::Save(StateNode& node) const {
-  node.SetVersion(kStateVersion);
+  node.SetVersion(kVirtioDevicesStateVersion);
   for (const Slot& slot : slots_) {
     StateNode& child = node.AppendTo("devices");
     child.SetString("name", std::string(slot.device->name()));
@@ -40,7 +40,7 @@ void VirtioDevices::Save(StateNode& node) const {
 }
 
 Status VirtioDevices::Load(const StateNode& node) {
-  TRY(node.Version(kStateVersion));
+  TRY(node.Version(kVirtioDevicesStateVersion));
   const std::span<const StateNode> saved = TRY(node.Children("devices"));
   if (saved.size() != slots_.size()) {
     return Error::Make(ErrorCode::kInvalidArgument,

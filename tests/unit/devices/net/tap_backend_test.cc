@@ -23,10 +23,10 @@ constexpr const char* kInterface = "pvtest0";
 constexpr const char* kHostAddress = "192.168.77.1";
 constexpr const char* kGuestAddress = "192.168.77.2";
 constexpr Ip4 kHostIp = {192, 168, 77, 1};
-constexpr Ip4 kGuestIp = {192, 168, 77, 2};
-constexpr uint64_t kPlain = kNetFeatureMac | kNetFeatureStatus | kNetFeatureMergeBuffers;
-constexpr uint64_t kOffloaded = kPlain | kNetFeatureChecksum | kNetFeatureHostTso4 |
-                                kNetFeatureGuestChecksum | kNetFeatureGuestTso4;
+constexpr Ip4 kTapGuestIp = {192, 168, 77, 2};
+constexpr uint64_t kTapPlain = kNetFeatureMac | kNetFeatureStatus | kNetFeatureMergeBuffers;
+constexpr uint64_t kTapOffloaded = kTapPlain | kNetFeatureChecksum | kNetFeatureHostTso4 |
+                                   kNetFeatureGuestChecksum | kNetFeatureGuestTso4;
 
 bool SetAddress(const char* interface, const char* address) {
   const HostSocket socket(SOCK_DGRAM);
@@ -163,7 +163,7 @@ class TapNetwork : public TapTest {
     card_ = std::make_unique<GuestCard>(
         *device_, *memory_,
         GuestCard::Options{.features = features, .receive_buffers = receive_buffers});
-    stack_ = std::make_unique<GuestStack>(*card_, kGuestMac, kGuestIp);
+    stack_ = std::make_unique<GuestStack>(*card_, kGuestMac, kTapGuestIp);
     ASSERT_TRUE(stack_->Resolve(kHostIp).has_value());
   }
 
@@ -195,21 +195,21 @@ class TapNetwork : public TapTest {
 };
 
 TEST_F(TapNetwork, AnswersPings) {
-  Start(kPlain);
+  Start(kTapPlain);
   for (const size_t size : {0ul, 56ul, 1400ul}) {
     EXPECT_EQ(stack_->Ping(kHostIp, Pattern(size, 1)), Pattern(size, 1));
   }
 }
 
 TEST_F(TapNetwork, ExchangesDatagrams) {
-  for (const uint64_t features : {kPlain, kOffloaded}) {
+  for (const uint64_t features : {kTapPlain, kTapOffloaded}) {
     HostSocket socket(SOCK_DGRAM);
     card_.reset();
     device_.reset();
     Start(features);
     ASSERT_TRUE(socket.Bind(kHostAddress, 5000));
     for (const size_t size : {1ul, 2ul, 999ul, 1472ul}) {
-      stack_->SendIp(Udp4(kGuestIp, kHostIp, 6000, 5000, Pattern(size, 3)));
+      stack_->SendIp(Udp4(kTapGuestIp, kHostIp, 6000, 5000, Pattern(size, 3)));
       sockaddr_in from{};
       ASSERT_EQ(socket.ReceiveDatagram(&from), Pattern(size, 3));
       ASSERT_TRUE(socket.SendTo(from, Pattern(size, 4)));
@@ -222,33 +222,33 @@ TEST_F(TapNetwork, ExchangesDatagrams) {
 }
 
 TEST_F(TapNetwork, CarriesTcpWithoutOffloadsInOrdinaryFrames) {
-  Start(kPlain);
+  Start(kTapPlain);
   Exchange(500'000, 1460, {});
   EXPECT_LE(stack_->largest_frame_received(), 1514u);
 }
 
 TEST_F(TapNetwork, CarriesTcpInLargeSegmentsBothWays) {
-  Start(kOffloaded);
+  Start(kTapOffloaded);
   Exchange(2'000'000, 60'000, TcpOffload(1460));
   EXPECT_GT(stack_->largest_frame_received(), 1514u);
 }
 
 // The same device under a second driver, which takes no large segments.
 TEST_F(TapNetwork, FollowsTheFeaturesOfEachActivation) {
-  Start(kOffloaded);
+  Start(kTapOffloaded);
   Exchange(200'000, 20'000, TcpOffload(1460));
   ASSERT_GT(stack_->largest_frame_received(), 1514u);
   ASSERT_TRUE(card_->harness().Reset());
-  card_->set_features(kPlain);
+  card_->set_features(kTapPlain);
   card_->Activate();
-  stack_ = std::make_unique<GuestStack>(*card_, kGuestMac, kGuestIp);
+  stack_ = std::make_unique<GuestStack>(*card_, kGuestMac, kTapGuestIp);
   ASSERT_TRUE(stack_->Resolve(kHostIp).has_value());
   Exchange(200'000, 1460, {});
   EXPECT_LE(stack_->largest_frame_received(), 1514u);
 }
 
 TEST_F(TapNetwork, CarriesTcpThroughPauses) {
-  Start(kOffloaded);
+  Start(kTapOffloaded);
   std::atomic<bool> stop = false;
   std::thread pauser([&] {
     while (!stop) {
@@ -265,14 +265,14 @@ TEST_F(TapNetwork, CarriesTcpThroughPauses) {
 }
 
 TEST_F(TapNetwork, DropsHeadersThatTheKernelRefusesAndGoesOn) {
-  Start(kOffloaded);
+  Start(kTapOffloaded);
   // Passes the device's checks; the kernel finds that it is no TCP.
   ASSERT_TRUE(card_->Send(TcpOffload(1), EthernetFrame(kGuestMac, kGuestMac, 0x88b5, Bytes(50))));
   EXPECT_EQ(stack_->Ping(kHostIp, Pattern(8, 1)), Pattern(8, 1));
 }
 
 TEST_F(TapNetwork, TakesTheLinkDownWhenTheInterfaceDisappears) {
-  Start(kPlain);
+  Start(kTapPlain);
   EXPECT_TRUE(device_->link_up());
   const FakeVirtioTransport& transport = card_->harness().transport();
   const uint64_t seen = transport.config_interrupts();
@@ -292,7 +292,8 @@ TEST_F(TapNetwork, DropsWhileTheInterfaceIsDown) {
   auto backend = TapBackend::Create(kInterface);
   ASSERT_TRUE(backend.ok());
   device_ = NetDevice::Create({.name = "net0", .mac = kGuestMac}, *std::move(backend)).value();
-  card_ = std::make_unique<GuestCard>(*device_, *memory_, GuestCard::Options{.features = kPlain});
+  card_ =
+      std::make_unique<GuestCard>(*device_, *memory_, GuestCard::Options{.features = kTapPlain});
   EXPECT_TRUE(card_->Send(EthernetFrame(kGuestMac, kGuestMac, 0x88b5, Bytes(50))));
   EXPECT_EQ(device_->counters().send_drops, 1u);
   EXPECT_TRUE(device_->link_up());
@@ -300,7 +301,7 @@ TEST_F(TapNetwork, DropsWhileTheInterfaceIsDown) {
 
 // The guest has room for four frames only: the others wait in the kernel's queue.
 TEST_F(TapNetwork, WaitsForAGuestThatIsSlow) {
-  Start(kPlain, 4);
+  Start(kTapPlain, 4);
   Exchange(300'000, 1460, {});
 }
 

@@ -14,12 +14,12 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint64_t kDiskBytes = 1 << 20;
+constexpr uint64_t kImageBytes = 1 << 20;
 
 class DiskFixture {
  public:
   explicit DiskFixture(DiskCache cache = DiskCache::kWriteback, bool read_only = false)
-      : path_(directory_.MakeFile("disk.raw", kDiskBytes)), cache_(cache), read_only_(read_only) {}
+      : path_(directory_.MakeFile("disk.raw", kImageBytes)), cache_(cache), read_only_(read_only) {}
 
   RawDisk& Create(std::unique_ptr<IoEngine> engine) {
     DiskImage image =
@@ -44,9 +44,9 @@ class DiskFixture {
     }
   }
   std::vector<uint8_t> FileBytes() const {
-    std::vector<uint8_t> bytes(kDiskBytes);
+    std::vector<uint8_t> bytes(kImageBytes);
     const UniqueFd fd(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
-    CHECK(::pread(fd.get(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(kDiskBytes));
+    CHECK(::pread(fd.get(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(kImageBytes));
     return bytes;
   }
 
@@ -93,18 +93,18 @@ TEST_P(RawDiskOnRealEngines, RandomOverlappingRequestsAgreeWithTheModel) {
   DiskFixture fixture(GetParam().cache);
   RawDisk& disk = fixture.Create(CreateIoEngine(GetParam().engine).value());
   std::mt19937 random(11);
-  std::vector<uint8_t> model(kDiskBytes);
+  std::vector<uint8_t> model(kImageBytes);
   std::deque<Buffered> requests;
   size_t unfinished = 0;
   for (int i = 0; i < 3000; ++i) {
     const uint64_t sectors = 1 + random() % (random() % 4 == 0 ? 256 : 16);
     // Half of all in a hot corner, so that they meet; some page-aligned, for O_DIRECT.
-    const uint64_t range = random() % 2 == 0 ? 256 : kDiskBytes / 512 - sectors;
+    const uint64_t range = random() % 2 == 0 ? 256 : kImageBytes / 512 - sectors;
     uint64_t offset = random() % range * 512;
     uint64_t size = sectors * 512;
     if (random() % 2 == 0) {
       offset = offset / 4096 * 4096;
-      size = std::min((size + 4095) / 4096 * 4096, kDiskBytes - offset);
+      size = std::min((size + 4095) / 4096 * 4096, kImageBytes - offset);
     }
     const auto at = model.begin() + static_cast<ptrdiff_t>(offset);
     switch (random() % 8) {

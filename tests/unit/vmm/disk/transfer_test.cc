@@ -12,12 +12,12 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint64_t kFileBytes = 256 << 10;
+constexpr uint64_t kTransferBytes = 256 << 10;
 
 class TransferTest : public testing::Test {
  protected:
   TransferTest()
-      : fd_(::open(directory_.MakeFile("image", kFileBytes).c_str(), O_RDWR | O_CLOEXEC)) {
+      : fd_(::open(directory_.MakeFile("image", kTransferBytes).c_str(), O_RDWR | O_CLOEXEC)) {
     auto engine = std::make_unique<FaultEngine>();
     faults_ = engine.get();
     runner_ = std::make_unique<TransferRunner>(std::move(engine));
@@ -163,9 +163,9 @@ TEST_F(TransferTest, ZeroesBySomeMeansOrOther) {
   for (const int refused : {0, 1, 2}) {
     for (const bool may_unmap : {false, true}) {
       for (const uint64_t short_bytes : {uint64_t{5000}, kRange}) {
-        std::vector<uint8_t> ones(kFileBytes, 0xff);
+        std::vector<uint8_t> ones(kTransferBytes, 0xff);
         ASSERT_EQ(::pwrite(fd_.get(), ones.data(), ones.size(), 0),
-                  static_cast<ssize_t>(kFileBytes));
+                  static_cast<ssize_t>(kTransferBytes));
         faults_->SetPolicy([=](const IoOperation& operation, uint64_t) {
           if ((operation.kind == IoKind::kPunchHole && refused >= 1) ||
               (operation.kind == IoKind::kZeroRange && refused >= 2)) {
@@ -181,7 +181,7 @@ TEST_F(TransferTest, ZeroesBySomeMeansOrOther) {
                   0);
         std::vector<uint8_t> expected = ones;
         std::fill_n(expected.begin() + 512, kRange, 0);
-        ASSERT_EQ(FileBytes(0, kFileBytes), expected) << refused << may_unmap << short_bytes;
+        ASSERT_EQ(FileBytes(0, kTransferBytes), expected) << refused << may_unmap << short_bytes;
       }
     }
   }
