@@ -7,11 +7,12 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
   cat <<'EOF'
-usage: bash tests/run.sh [--only PART]…
+usage: bash tests/run.sh [--full] [--only PART]…
 
 Builds what is missing, runs the tests, ends with ctest's summary. Status 0: all passed.
 
-  --only PART   one of unit, asan, tsan, guest, nested (may be given several times)
+  --full        the long set as well: more stock boots, soaks, the main job (an hour)
+  --only PART   one of unit, asan, tsan, guest, nested, full (may be given several times)
   --help        this text
 
 examples:
@@ -22,8 +23,10 @@ EOF
 }
 
 parts=()
+full=no
 while [ $# -gt 0 ]; do
   case $1 in
+    --full) full=yes ;;
     --only)
       [ $# -ge 2 ] || { usage >&2; exit 2; }
       parts+=("$2")
@@ -35,9 +38,10 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ "${#parts[@]}" -gt 0 ] || parts=(unit asan tsan guest nested)
+[ "$full" = no ] || parts+=(full)
 for part in "${parts[@]}"; do
   case $part in
-    unit | asan | tsan | guest | nested) ;;
+    unit | asan | tsan | guest | nested | full) ;;
     *) printf 'error: there is no part called %s\n' "$part" >&2; usage >&2; exit 2 ;;
   esac
 done
@@ -76,7 +80,7 @@ if wanted tsan; then
   build_pacsvisor tsan "${THREAD_TESTS[@]/%/_test}"
   run_ctest tsan '^unit$' 2
 fi
-if wanted unit || wanted guest || wanted nested; then
+if wanted unit || wanted guest || wanted nested || wanted full; then
   build_pacsvisor release all
 fi
 if wanted unit; then
@@ -89,6 +93,11 @@ fi
 if wanted nested; then
   bash "$here/nested/prepare.sh"
   run_ctest release '^nested$' 1
+fi
+if wanted full; then
+  bash "$here/guest/prepare.sh"
+  bash "$here/nested/prepare.sh"
+  run_ctest release '^full$' 1
 fi
 
 if [ "$failed" -ne 0 ]; then
