@@ -7,8 +7,10 @@
 
 namespace pacsvisor {
 
-GuestMachine::GuestMachine(const MachineConfig& config, bool load_kernel) {
+GuestMachine::GuestMachine(const MachineConfig& config, bool load_kernel,
+                           const std::string& agent_socket) {
   MachineOptions options;
+  options.agent_socket = agent_socket;
   options.console_output = [this](std::span<const uint8_t> bytes) { Collect(bytes); };
   Result<std::unique_ptr<Machine>> built = Machine::Build(config, std::move(options), load_kernel);
   if (!built.ok()) {
