@@ -1,5 +1,6 @@
 #include "vmm/cli/console_writer.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,7 +23,10 @@ bool WriteAll(int fd, const std::string& bytes) {
     const ssize_t count = write(fd, bytes.data() + written, bytes.size() - written);
     if (count >= 0) {
       written += static_cast<size_t>(count);
-    } else if (errno != EINTR && errno != EAGAIN) {
+    } else if (errno == EAGAIN) {  // whoever shares it with us has made it non-blocking
+      pollfd entry = {.fd = fd, .events = POLLOUT, .revents = 0};
+      poll(&entry, 1, -1);
+    } else if (errno != EINTR) {
       return false;
     }
   }

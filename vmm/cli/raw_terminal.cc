@@ -17,7 +17,7 @@ constexpr std::array kFatalSignals = {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, 
 termios g_before;
 std::atomic<int> g_fd = -1;
 
-void Restore() {
+void RestoreMode() {
   const int fd = g_fd.exchange(-1);
   if (fd >= 0) {
     tcsetattr(fd, TCSANOW, &g_before);  // async-signal-safe (POSIX, 2.4.3)
@@ -27,7 +27,7 @@ void Restore() {
 // The handler is gone when this runs (SA_RESETHAND). After a fault, returning meets it again, and
 // the process ends as it would have; a signal that was sent has to be sent again.
 void OnFatalSignal(int number, siginfo_t* info, void*) {
-  Restore();
+  RestoreMode();
   if (info->si_code <= 0) {  // by kill(2), raise(3) or abort(3)
     raise(number);
   }
@@ -68,6 +68,8 @@ Result<std::unique_ptr<RawTerminal>> RawTerminal::Enter(int fd) {
   return std::unique_ptr<RawTerminal>(new RawTerminal());
 }
 
-RawTerminal::~RawTerminal() { Restore(); }
+RawTerminal::~RawTerminal() { RestoreMode(); }
+
+void RawTerminal::Restore() { RestoreMode(); }
 
 }  // namespace pacsvisor

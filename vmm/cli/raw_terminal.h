@@ -18,6 +18,9 @@ class RawTerminal {
 
   static Result<std::unique_ptr<RawTerminal>> Enter(int fd);
   ~RawTerminal();
+  // What the destructor does, for a process that ends without it. Nothing outside raw mode. Any
+  // thread, signal handlers too.
+  static void Restore();
   RawTerminal(const RawTerminal&) = delete;
   RawTerminal& operator=(const RawTerminal&) = delete;
 

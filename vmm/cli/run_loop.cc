@@ -12,6 +12,8 @@
 
 #include "vmm/base/log.h"
 #include "vmm/cli/console_writer.h"
+#include "vmm/cli/forced_end.h"
+#include "vmm/cli/raw_terminal.h"
 #include "vmm/cli/user_input.h"
 #include "vmm/control/control_server.h"
 #include "vmm/control/machine_adapter.h"
@@ -22,7 +24,7 @@
 namespace pacsvisor {
 namespace {
 
-// They ask for the machine's end: the power button first, force the second time.
+// They ask for the machine's end (EndSignals).
 constexpr std::array kEndSignals = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
 
 Result<UniqueFd> CatchEndSignals() {
@@ -46,7 +48,9 @@ class ConsoleOutputs {
     auto outputs = std::make_unique<ConsoleOutputs>();
     outputs->screen_ = TRY(ConsoleWriter::Start(STDOUT_FILENO));
     if (!log_path.empty()) {
-      UniqueFd fd(open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+      // Not waiting for the reader of a FIFO, during which no signal would be heard.
+      UniqueFd fd(
+          open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC, 0600));
       if (!fd.valid()) {
         return Error::FromErrno(errno, "cannot open the console's log '{}'", log_path);
       }
@@ -76,12 +80,18 @@ class ConsoleOutputs {
 Result<MachineEnd> Run(const MachineConfig& config, UniqueFd signals) {
   const std::string base = TRY(RuntimeBase());
   const RuntimeDirectory directory = TRY(RuntimeDirectory::Claim(base, config.name));
+  const auto forced_end = TRY(ForcedEnd::Start(ForcedEnd::kPatience, [&directory] {
+    directory.Remove();
+    RawTerminal::Restore();
+  }));
   const std::string image_records = TRY(ImageRecordDirectory(base));
   const std::unique_ptr<ConsoleOutputs> outputs = TRY(ConsoleOutputs::Open(config.console_log));
-  MachineSession session(DescribeConfig(config),
-                         MachineFactoryOf(config, {.agent_socket = directory.agent_socket_path(),
-                                                   .image_record_directory = image_records}),
-                         [&outputs](std::span<const uint8_t> bytes) { outputs->Write(bytes); });
+  MachineSession session(
+      DescribeConfig(config),
+      MachineFactoryOf(config, {.agent_socket = directory.agent_socket_path(),
+                                .image_record_directory = image_records}),
+      [&outputs](std::span<const uint8_t> bytes) { outputs->Write(bytes); },
+      [&forced_end] { forced_end->Arm(); });
   const auto user = TRY(UserInput::Start(
       std::move(signals), session, [&outputs](const std::string& text) { outputs->Say(text); }));
   const auto server = TRY(ControlServer::Start(directory.socket_path(), session));
@@ -108,10 +118,6 @@ ExitStatus Report(const MachineEnd& end) {
 }  // namespace
 
 ExitStatus RunMachine(const std::string& config_path) {
-  Result<UniqueFd> signals = CatchEndSignals();
-  if (!signals.ok()) {
-    return Fail(signals.error());
-  }
   const Result<MachineConfig> config = LoadConfig(config_path);
   if (!config.ok()) {
     // Its lines are already of the form that editors jump to.
@@ -119,6 +125,11 @@ ExitStatus RunMachine(const std::string& config_path) {
     return ExitStatus::kFailed;
   }
   SetLogName(config->name);
+  // Up to here a signal ends the process, which holds nothing yet.
+  Result<UniqueFd> signals = CatchEndSignals();
+  if (!signals.ok()) {
+    return Fail(signals.error());
+  }
   const Result<MachineEnd> end = Run(*config, *std::move(signals));
   return end.ok() ? Report(*end) : Fail(end.error());
 }

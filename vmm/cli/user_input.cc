@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 
 namespace pacsvisor {
@@ -39,9 +40,19 @@ UserInput::~UserInput() {
 void UserInput::OnSignal() {
   signalfd_siginfo info;
   while (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
-    Log(LogLevel::kInfo, "signal {}: {}", info.ssi_signo,
-        stop_asked_ ? "by force" : "power button");
-    AskForStop();
+    switch (end_signals_.Take(MonotonicNs())) {
+      case EndSignals::Meaning::kPowerButton:
+        Log(LogLevel::kInfo, "signal {}: power button", info.ssi_signo);
+        AskForStop(/*force=*/false);
+        break;
+      case EndSignals::Meaning::kRepeated:
+        Log(LogLevel::kDebug, "signal {}: one wish with the first", info.ssi_signo);
+        break;
+      case EndSignals::Meaning::kForce:
+        Log(LogLevel::kInfo, "signal {}: by force", info.ssi_signo);
+        AskForStop(/*force=*/true);
+        break;
+    }
   }
 }
 
@@ -63,14 +74,14 @@ void UserInput::OnKeys() {
     if (action == ConsoleEscape::Action::kHelp) {
       say_(ConsoleEscape::Help());
     } else {
-      say_(stop_asked_ ? "\r\n[pacsvisor: by force]\r\n" : "\r\n[pacsvisor: power button]\r\n");
-      AskForStop();
+      const bool force = std::exchange(leave_typed_, true);
+      say_(force ? "\r\n[pacsvisor: by force]\r\n" : "\r\n[pacsvisor: power button]\r\n");
+      AskForStop(force);
     }
   }
 }
 
-void UserInput::AskForStop() {
-  const bool force = std::exchange(stop_asked_, true);
+void UserInput::AskForStop(bool force) {
   const Status asked = session_.RequestStop({.force = force});
   CHECK(asked.ok(), "{}", asked.error().message());  // it only notes what is asked for
 }

@@ -11,6 +11,7 @@
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/cli/console_escape.h"
+#include "vmm/cli/end_signals.h"
 #include "vmm/cli/raw_terminal.h"
 #include "vmm/control/machine_session.h"
 
@@ -20,8 +21,8 @@ class UserInput {
  public:
   using Say = std::function<void(const std::string& text)>;
 
-  // `signals` is a signalfd of those that ask for the machine's end: the power button first, force
-  // the second time. `session` must outlive this; `say` shows lines that end in CR LF.
+  // `signals` is a signalfd of those that ask for the machine's end (EndSignals). `session` must
+  // outlive this; `say` shows lines that end in CR LF.
   static Result<std::unique_ptr<UserInput>> Start(UniqueFd signals, MachineSession& session,
                                                   Say say);
   ~UserInput();  // the terminal is as it was
@@ -30,7 +31,7 @@ class UserInput {
   UserInput(UniqueFd signals, MachineSession& session, Say say);
   void OnSignal();
   void OnKeys();
-  void AskForStop();
+  void AskForStop(bool force);
 
   // Constant after construction.
   const UniqueFd signals_;
@@ -40,7 +41,8 @@ class UserInput {
   std::unique_ptr<EventLoop> loop_;
   // Owned by the loop's thread.
   ConsoleEscape escape_;
-  bool stop_asked_ = false;
+  EndSignals end_signals_;
+  bool leave_typed_ = false;
 };
 
 }  // namespace pacsvisor

@@ -59,7 +59,8 @@ class MachineControl {
   virtual Status Pause() = 0;
   virtual Status Resume() = 0;
   // Returns at once; the machine ends later, when the guest has powered off or the grace is over.
-  // A second request may shorten the first one's grace, never prolong it.
+  // The last request's grace counts, from that request on: one that was made while the guest could
+  // not hear the button yet does not cut a later one short. A force is not taken back.
   virtual Status RequestStop(const StopRequest& request) = 0;
 };
 

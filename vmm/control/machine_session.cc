@@ -1,6 +1,5 @@
 #include "vmm/control/machine_session.h"
 
-#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -22,21 +21,26 @@ std::chrono::nanoseconds Until(uint64_t deadline_ns) {
 }  // namespace
 
 MachineSession::MachineSession(MachineDescription fixed, MachineFactory factory,
-                               ConsoleOutput output)
+                               ConsoleOutput output, std::function<void()> on_force)
     : fixed_(std::move(fixed)),
       factory_(std::move(factory)),
       output_(std::move(output)),
+      on_force_(std::move(on_force)),
       start_ns_(MonotonicNs()) {}
 
 Result<MachineEnd> MachineSession::Run() {
-  std::thread stopper = TRY(StartThread("stop", [this] { StopLoop(); }));
-  Result<MachineEnd> exit = RunUntilEnd();
+  std::thread button = TRY(StartThread("button", [this] { ButtonLoop(); }));
+  Result<std::thread> force = StartThread("force", [this] { ForceLoop(); });
+  Result<MachineEnd> exit = force.ok() ? RunUntilEnd() : Result<MachineEnd>(force.error());
   {
     MutexLock lock(mutex_);
     ended_ = true;
   }
   changed_.notify_all();
-  stopper.join();
+  button.join();
+  if (force.ok()) {
+    force->join();
+  }
   return exit;
 }
 
@@ -53,13 +57,22 @@ Result<MachineEnd> MachineSession::RunUntilEnd() {
 
 Result<MachineEnd> MachineSession::RunOnce() {
   const std::unique_ptr<MachineRunner> runner = TRY(factory_(output_));
+  {
+    MutexLock lock(mutex_);
+    if (force_at_ns_) {
+      return MachineEnd{.reason = MachineEnd::Reason::kForced};
+    }
+  }
   TRY(runner->Start());
+  bool forced = false;
   {
     MutexLock lock(mutex_);
     runner_ = runner.get();
     paused_ = false;
-    forced_ = false;
-    press_ = force_at_ns_.has_value();  // asked for while there was no machine
+    forced = forced_;  // while it was starting
+  }
+  if (forced) {
+    runner->ForceStop();
   }
   changed_.notify_all();
   MachineEnd exit = runner->Wait();
@@ -94,17 +107,30 @@ void MachineSession::EndUse() {
   changed_.notify_all();
 }
 
-bool MachineSession::GraceIsOver() const {
-  return force_at_ns_ && !forced_ && *force_at_ns_ <= MonotonicNs();
-}
-
-void MachineSession::StopLoop() {
+void MachineSession::ButtonLoop() {
   while (true) {
-    bool force = false;
     {
       MutexLock lock(mutex_);
-      while (!ended_ && (runner_ == nullptr || (!press_ && !GraceIsOver()))) {
-        if (runner_ != nullptr && force_at_ns_ && !forced_) {
+      while (!ended_ && (runner_ == nullptr || !press_)) {
+        changed_.wait(mutex_);
+      }
+      if (ended_) {
+        return;
+      }
+      press_ = false;
+    }
+    PressPowerButton();
+  }
+}
+
+bool MachineSession::GraceRuns() const { return force_at_ns_ && !forced_; }
+
+void MachineSession::ForceLoop() {
+  while (true) {
+    {
+      MutexLock lock(mutex_);
+      while (!ended_ && !(GraceRuns() && *force_at_ns_ <= MonotonicNs())) {
+        if (GraceRuns()) {
           changed_.wait_for(mutex_, Until(*force_at_ns_));
         } else {
           changed_.wait(mutex_);
@@ -113,14 +139,8 @@ void MachineSession::StopLoop() {
       if (ended_) {
         return;
       }
-      force = GraceIsOver();
-      press_ = false;
     }
-    if (force) {
-      Force();
-    } else {
-      PressPowerButton();
-    }
+    Force();
   }
 }
 
@@ -149,12 +169,15 @@ void MachineSession::Force() {
   const Use use(*this);
   {
     MutexLock lock(mutex_);
-    if (use.runner() == nullptr || std::exchange(forced_, true)) {
+    if (ended_ || std::exchange(forced_, true)) {
       return;
     }
   }
   Log(LogLevel::kWarning, "the machine is ended by force");
-  use.runner()->ForceStop();
+  on_force_();
+  if (use.runner() != nullptr) {
+    use.runner()->ForceStop();
+  }
 }
 
 MachineDescription MachineSession::Describe() {
@@ -204,12 +227,12 @@ Status MachineSession::RequestStop(const StopRequest& request) {
     const uint64_t now_ns = MonotonicNs();
     const uint64_t force_at_ns =
         request.force ? now_ns : now_ns + request.grace_seconds * kNsPerSecond;
-    force_at_ns_ = std::min(force_at_ns_.value_or(UINT64_MAX), force_at_ns);
+    force_at_ns_ = force_at_ns;
     press_ = press_ || !request.force;
   }
   changed_.notify_all();
   if (request.force) {
-    Force();  // here, not on the stop thread, which may be waiting for a pause to be over
+    Force();
   }
   return {};
 }

@@ -20,10 +20,14 @@ namespace pacsvisor {
 
 class MachineSession : public MachineControl {
  public:
-  // `fixed` is the description; its state and uptime are filled in here.
-  MachineSession(MachineDescription fixed, MachineFactory factory, ConsoleOutput output);
+  // `fixed` is the description; its state and uptime are filled in here. `on_force` is called once,
+  // from any thread, when the machine is to end by force, whether one is there or not: the time
+  // until Run returns is the host's from then on. It must not wait.
+  MachineSession(MachineDescription fixed, MachineFactory factory, ConsoleOutput output,
+                 std::function<void()> on_force);
 
-  // Builds, starts and waits; after a reset of the guest again, unless it is being stopped. Once.
+  // Builds, starts and waits; after a reset of the guest again, unless it is being stopped. A stop
+  // that comes before the start leaves nothing to be started: kForced. Once.
   Result<MachineEnd> Run() EXCLUDES(mutex_);
 
   MachineDescription Describe() override EXCLUDES(mutex_);
@@ -55,9 +59,11 @@ class MachineSession : public MachineControl {
   MachineRunner* BeginUse() EXCLUDES(mutex_);
   void EndUse() EXCLUDES(mutex_);
   Status CheckOperable(const MachineRunner* runner) EXCLUDES(mutex_);
-  // The stop thread: presses the button, and forces when the grace is over.
-  void StopLoop() EXCLUDES(operation_mutex_, mutex_);
-  bool GraceIsOver() const REQUIRES(mutex_);
+  // Two threads: the button waits its turn behind a pause, which a disk that does not answer makes
+  // long; the end of the grace waits for nothing.
+  void ButtonLoop() EXCLUDES(operation_mutex_, mutex_);
+  void ForceLoop() EXCLUDES(mutex_);
+  bool GraceRuns() const REQUIRES(mutex_);
   void PressPowerButton() EXCLUDES(operation_mutex_, mutex_);
   void Force() EXCLUDES(mutex_);
 
@@ -65,6 +71,7 @@ class MachineSession : public MachineControl {
   const MachineDescription fixed_;
   const MachineFactory factory_;
   const ConsoleOutput output_;
+  const std::function<void()> on_force_;
   const uint64_t start_ns_;
   // Held across a pause, a resume and the press of the button, so that these take turns.
   Mutex operation_mutex_;
@@ -74,7 +81,7 @@ class MachineSession : public MachineControl {
   MachineRunner* runner_ GUARDED_BY(mutex_) = nullptr;  // started and not ended, or none
   int users_ GUARDED_BY(mutex_) = 0;
   bool paused_ GUARDED_BY(mutex_) = false;
-  bool forced_ GUARDED_BY(mutex_) = false;  // runner_ was
+  bool forced_ GUARDED_BY(mutex_) = false;  // the grace is over: runner_ and all after it end
   bool ended_ GUARDED_BY(mutex_) = false;
   bool press_ GUARDED_BY(mutex_) = false;                   // the button is to be pressed
   std::optional<uint64_t> force_at_ns_ GUARDED_BY(mutex_);  // set: stopping

@@ -141,9 +141,12 @@ Result<RuntimeDirectory> RuntimeDirectory::Claim(const std::string& base, const 
 }
 
 RuntimeDirectory::~RuntimeDirectory() {
-  if (!lock_.valid()) {
-    return;  // moved from
+  if (lock_.valid()) {  // not moved from
+    Remove();
   }
+}
+
+void RuntimeDirectory::Remove() const {
   unlinkat(directory_.get(), kSocketName, 0);
   unlinkat(directory_.get(), kAgentSocketName, 0);
   unlinkat(directory_.get(), kLockName, 0);

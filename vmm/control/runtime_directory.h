@@ -24,6 +24,10 @@ class RuntimeDirectory {
   RuntimeDirectory& operator=(RuntimeDirectory&&) = delete;
   ~RuntimeDirectory();  // removes what is in it, then the directory, then lets the lock go
 
+  // What the destructor removes, for a process that ends without it. The name is free when the
+  // process is gone.
+  void Remove() const;
+
   const std::string& path() const { return path_; }
   std::string socket_path() const { return path_ + "/control.sock"; }
   std::string agent_socket_path() const { return path_ + "/agent.sock"; }

@@ -50,6 +50,8 @@ class TerminalProgram {
     }
     return shown_;
   }
+  // Waits a moment for more of it. False when nothing is left to come.
+  bool ReadOn() { return ReadSome(); }
   void Type(const std::string& keys) {
     CHECK(write(master_.get(), keys.data(), keys.size()) == static_cast<ssize_t>(keys.size()));
   }

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/thread_annotations.h"
 
 namespace pacsvisor {
@@ -52,6 +53,22 @@ class Script {
     return reason;
   }
 
+  void HoldPauses() {
+    MutexLock lock(mutex_);
+    pauses_held_ = true;
+  }
+  void LetPausesGo() {
+    MutexLock lock(mutex_);
+    pauses_held_ = false;
+    changed_.notify_all();
+  }
+  void WaitForPauses() {
+    MutexLock lock(mutex_);
+    while (pauses_held_) {
+      changed_.wait(mutex_);
+    }
+  }
+
   std::atomic<bool> obeys_button = true;
   std::atomic<int> alive = 0;
   Status start_result;
@@ -61,6 +78,7 @@ class Script {
   std::condition_variable_any changed_;
   std::vector<std::string> calls_ GUARDED_BY(mutex_);
   std::optional<Reason> end_ GUARDED_BY(mutex_);
+  bool pauses_held_ GUARDED_BY(mutex_) = false;
 };
 
 class ScriptedRunner : public MachineRunner {
@@ -75,6 +93,7 @@ class ScriptedRunner : public MachineRunner {
   MachineEnd Wait() override { return {.reason = script_.WaitForEnd(), .report = "report"}; }
   Status Pause() override {
     script_.Note("pause");
+    script_.WaitForPauses();
     return {};
   }
   Status Resume() override {
@@ -124,12 +143,14 @@ class MachineSessionTest : public testing::Test {
   }
 
   Script script_;
+  std::atomic<int> forces_ = 0;  // as the owner of the process is told of them
   MachineSession session_{
       {.name = "pacs"},
       [this](const ConsoleOutput&) -> Result<std::unique_ptr<MachineRunner>> {
         return std::unique_ptr<MachineRunner>(std::make_unique<ScriptedRunner>(script_));
       },
-      [](std::span<const uint8_t>) {}};
+      [](std::span<const uint8_t>) {},
+      [this] { ++forces_; }};
   std::optional<Result<MachineEnd>> exit_;
   std::thread thread_;
 };
@@ -209,13 +230,53 @@ TEST_F(MachineSessionTest, ForceNeedsNoButton) {
   EXPECT_THAT(Calls(), ElementsAre("pause", "force"));
 }
 
-TEST_F(MachineSessionTest, ASecondStopMayShortenTheGraceNotProlongIt) {
+TEST_F(MachineSessionTest, ASecondStopMayShortenTheGrace) {
   script_.obeys_button = false;
-  EXPECT_TRUE(session_.RequestStop({.grace_seconds = 1}).ok());
   EXPECT_TRUE(session_.RequestStop({.grace_seconds = StopRequest::kMaxGraceSeconds}).ok());
-  const Result<MachineEnd> exit = Join();  // a day later, were it prolonged
+  EXPECT_TRUE(session_.RequestStop({.grace_seconds = 0}).ok());
+  const Result<MachineEnd> exit = Join();  // a day later, were it not
   ASSERT_TRUE(exit.ok());
   EXPECT_EQ(exit->reason, Reason::kForced);
+}
+
+// The first button came too early for the guest; what counts is the grace of the one it hears.
+TEST_F(MachineSessionTest, ASecondStopHasItsWholeGrace) {
+  script_.obeys_button = false;
+  EXPECT_TRUE(session_.RequestStop({.grace_seconds = 2}).ok());
+  const uint64_t second_ns = MonotonicNs();
+  EXPECT_TRUE(session_.RequestStop({.grace_seconds = 3}).ok());
+  const Result<MachineEnd> exit = Join();
+  ASSERT_TRUE(exit.ok());
+  EXPECT_EQ(exit->reason, Reason::kForced);
+  EXPECT_GE(MonotonicNs() - second_ns, 3'000'000'000u);
+  EXPECT_EQ(forces_, 1);
+}
+
+TEST_F(MachineSessionTest, AForceIsNotTakenBack) {
+  script_.obeys_button = false;
+  EXPECT_TRUE(session_.Pause().ok());
+  EXPECT_TRUE(session_.RequestStop({.force = true}).ok());
+  EXPECT_TRUE(session_.RequestStop({.grace_seconds = StopRequest::kMaxGraceSeconds}).ok());
+  EXPECT_TRUE(session_.RequestStop({.force = true}).ok());
+  const Result<MachineEnd> exit = Join();
+  ASSERT_TRUE(exit.ok());
+  EXPECT_EQ(exit->reason, Reason::kForced);
+  EXPECT_EQ(forces_, 1);
+}
+
+// As when a disk's file does not answer.
+TEST_F(MachineSessionTest, AGraceEndsThoughAPauseHangs) {
+  script_.obeys_button = false;
+  script_.HoldPauses();
+  std::thread pause([this] { (void)session_.Pause(); });
+  script_.WaitForCalls(3);
+  EXPECT_TRUE(session_.RequestStop({.grace_seconds = 0}).ok());
+  script_.WaitForCalls(4);
+  EXPECT_THAT(Calls(), ElementsAre("pause", "force"));
+  EXPECT_EQ(forces_, 1);
+  script_.LetPausesGo();
+  pause.join();
+  EXPECT_EQ(Join()->reason, Reason::kForced);
 }
 
 TEST_F(MachineSessionTest, AStoppingMachineIsNotPaused) {
@@ -255,6 +316,38 @@ TEST_F(MachineSessionTest, AfterTheEndNothingIsTouched) {
   session_.ConsoleInput({});
   session_.Describe();
   EXPECT_THAT(Calls(), ElementsAre());
+}
+
+TEST(MachineSessionStart, AStopBeforeTheStartStartsNothing) {
+  Script script;
+  std::optional<MachineSession> session;
+  session.emplace(
+      MachineDescription{.name = "pacs"},
+      [&](const ConsoleOutput&) -> Result<std::unique_ptr<MachineRunner>> {
+        EXPECT_TRUE(session->RequestStop({}).ok());  // while it is built
+        return std::unique_ptr<MachineRunner>(std::make_unique<ScriptedRunner>(script));
+      },
+      [](std::span<const uint8_t>) {}, [] {});
+  const Result<MachineEnd> exit = session->Run();
+  ASSERT_TRUE(exit.ok());
+  EXPECT_EQ(exit->reason, Reason::kForced);
+  EXPECT_THAT(script.calls(), ElementsAre());
+  EXPECT_EQ(script.alive, 0);
+}
+
+TEST(MachineSessionStart, AForceIsToldThoughNoMachineIsThereYet) {
+  Script script;
+  std::atomic<int> forces = 0;
+  std::optional<MachineSession> session;
+  session.emplace(
+      MachineDescription{.name = "pacs"},
+      [&](const ConsoleOutput&) -> Result<std::unique_ptr<MachineRunner>> {
+        EXPECT_TRUE(session->RequestStop({.force = true}).ok());
+        EXPECT_EQ(forces, 1);
+        return Error::Make(ErrorCode::kIo, "the disk answered at last");
+      },
+      [](std::span<const uint8_t>) {}, [&] { ++forces; });
+  EXPECT_FALSE(session->Run().ok());
 }
 
 // All that others may call, while machines end and start.

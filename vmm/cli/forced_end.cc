@@ -1,0 +1,61 @@
+#include "vmm/cli/forced_end.h"
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <utility>
+
+#include "vmm/base/thread.h"
+#include "vmm/cli/command.h"
+
+namespace pacsvisor {
+
+Result<std::unique_ptr<ForcedEnd>> ForcedEnd::Start(std::chrono::nanoseconds patience,
+                                                    std::function<void()> last) {
+  std::unique_ptr<ForcedEnd> forced_end(new ForcedEnd(patience, std::move(last)));
+  ForcedEnd* const self = forced_end.get();
+  forced_end->thread_ = TRY(StartThread("forced-end", [self] { self->Watch(); }));
+  return forced_end;
+}
+
+ForcedEnd::~ForcedEnd() {
+  {
+    const MutexLock lock(mutex_);
+    ended_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) {
+    thread_.join();
+  }
+}
+
+void ForcedEnd::Arm() {
+  {
+    const MutexLock lock(mutex_);
+    armed_ = true;
+  }
+  changed_.notify_all();
+}
+
+void ForcedEnd::Watch() {
+  const MutexLock lock(mutex_);
+  while (!armed_ && !ended_) {
+    changed_.wait(mutex_);
+  }
+  const auto deadline = std::chrono::steady_clock::now() + patience_;
+  while (!ended_) {
+    if (changed_.wait_until(mutex_, deadline) != std::cv_status::timeout) {
+      continue;
+    }
+    last_();
+    fmt::print(stderr,
+               "pacsvisor: a file of the host does not answer (a disk on a hung file system?), so "
+               "the machine could not be taken down in order: the process ends without it. What "
+               "the guest has flushed is on its disks, writes in flight may be or not\n");
+    std::fflush(stderr);
+    _exit(static_cast<int>(ExitStatus::kFailed));
+  }
+}
+
+}  // namespace pacsvisor

@@ -1,0 +1,49 @@
+// The last resort of a machine that is ended by force. What the host owes it (a read of a disk
+// whose file system hangs) may never come, and whoever waits for that never ends: a while after the
+// force the process ends as it stands. Requests in flight are then where any killed process leaves
+// them; what the guest has flushed is safe.
+//
+// Threads: Arm by any; the rest belongs to the owner.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <thread>
+
+#include "vmm/base/result.h"
+#include "vmm/base/thread_annotations.h"
+
+namespace pacsvisor {
+
+class ForcedEnd {
+ public:
+  static constexpr std::chrono::seconds kPatience{5};
+
+  // `last` runs, on a thread of this, before the process ends with ExitStatus::kFailed: what shall
+  // not stay behind. It must not wait for anything.
+  static Result<std::unique_ptr<ForcedEnd>> Start(std::chrono::nanoseconds patience,
+                                                  std::function<void()> last);
+  ~ForcedEnd();  // the machine ended in time
+
+  // The force is in: from now on `patience` counts. Once; later calls change nothing.
+  void Arm() EXCLUDES(mutex_);
+
+ private:
+  ForcedEnd(std::chrono::nanoseconds patience, std::function<void()> last)
+      : patience_(patience), last_(std::move(last)) {}
+  void Watch() EXCLUDES(mutex_);
+
+  // Constant after construction.
+  const std::chrono::nanoseconds patience_;
+  const std::function<void()> last_;
+  std::thread thread_;
+  // Guarded.
+  Mutex mutex_;
+  std::condition_variable_any changed_;
+  bool armed_ GUARDED_BY(mutex_) = false;
+  bool ended_ GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace pacsvisor
