@@ -108,6 +108,7 @@ class NetDevice final : public VirtioDevice, private NetReceiver {
   void OnDoorbell(uint16_t queue);
   void RunAll();
   void HandleTransmit();
+  bool TransmitBatch();  // true: there may be more to send
   void SendBatch(bool link_up);
   void HandleControl();
   uint8_t ExecuteControl(const DescriptorChain& chain) REQUIRES(mutex_);

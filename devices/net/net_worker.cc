@@ -10,6 +10,8 @@ namespace pacsvisor {
 namespace {
 
 constexpr auto kRelaxed = std::memory_order_relaxed;
+// Batches sent before the others on the loop have their turn.
+constexpr unsigned kTransmitTurns = 4;
 
 NetOffloads GuestOffloads(uint64_t features) {
   const bool checksum = (features & kNetFeatureGuestChecksum) != 0;
@@ -88,17 +90,26 @@ void NetDevice::RunAll() {
 }
 
 void NetDevice::HandleTransmit() {
+  for (unsigned turn = 0; turn < kTransmitTurns; ++turn) {
+    if (!TransmitBatch()) {
+      return;
+    }
+  }
+  loop_->Post([this] { HandleTransmit(); });  // after the other descriptors' turn
+}
+
+bool NetDevice::TransmitBatch() {
   bool link_is_up = false;
-  auto collected = TransmitRing::Collected::kMore;  // behind what is left of the last batch
   uint64_t generation = 0;
   {
     const MutexLock lock(mutex_);
     Virtqueue* queue = Queue(kNetTransmitQueue);
     if (!CanRun() || queue == nullptr) {
-      return;
+      return false;
     }
     generation = generation_;
     link_is_up = LinkUp();
+    auto collected = TransmitRing::Collected::kMore;  // behind what is left of the last batch
     if (transmit_.empty()) {
       collected = transmit_.Collect(*memory_, *queue, features_, backend_->capabilities().gathers);
     }
@@ -106,22 +117,18 @@ void NetDevice::HandleTransmit() {
       Fail(transmit_.broken_reason());
       transmit_.Clear();
     }
+    if (transmit_.empty()) {
+      return false;
+    }
   }
   SendBatch(link_is_up);
-  bool blocked = false;
-  {
-    const MutexLock lock(mutex_);
-    if (generation != generation_ || paused_) {
-      return;  // reset: forgotten when acknowledged. Paused: finished after Resume
-    }
-    Virtqueue* queue = Queue(kNetTransmitQueue);
-    transmit_.Finish(*queue);
-    InterruptIfWanted(kNetTransmitQueue);
-    blocked = !transmit_.empty();
+  const MutexLock lock(mutex_);
+  if (generation != generation_ || paused_) {
+    return false;  // reset: forgotten when acknowledged. Paused: finished after Resume
   }
-  if (collected == TransmitRing::Collected::kMore && !blocked) {
-    loop_->Post([this] { HandleTransmit(); });  // after the other descriptors' turn
-  }
+  transmit_.Finish(*Queue(kNetTransmitQueue));
+  InterruptIfWanted(kNetTransmitQueue);
+  return transmit_.empty();  // else TransmitReady goes on
 }
 
 // Without the lock: the back end enters the kernel.

@@ -49,6 +49,9 @@ TransmitRing::Collected TransmitRing::Collect(GuestMemory& memory, Virtqueue& qu
         broken_reason_ = queue.broken_reason();
         return Collected::kBroken;
       case Virtqueue::PopResult::kEmpty:
+        if (!empty()) {
+          return Collected::kMore;  // while these are sent, the driver need not ring
+        }
         if (!queue.EnableNotifications()) {
           return Collected::kAll;
         }

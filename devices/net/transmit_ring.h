@@ -43,8 +43,8 @@ class TransmitRing {
   };
 
   enum class Collected {
-    kAll,     // the queue is empty, and will notify
-    kMore,    // there may be more than this batch
+    kAll,     // nothing was taken: the queue is empty, and will notify
+    kMore,    // a batch; ask again once it is sent, the queue will not notify
     kBroken,  // the driver broke the rules: broken_reason()
   };
 
