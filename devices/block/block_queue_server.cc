@@ -119,6 +119,9 @@ bool BlockQueueServer::TakeFromQueue(uint16_t index) {
         Accept(index);
         break;
       case Virtqueue::PopResult::kEmpty:
+        if (count > 0) {
+          return true;  // Service comes back once these are on their way; until then: no doorbell
+        }
         if (!ring->EnableNotifications()) {
           return false;
         }
