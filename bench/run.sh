@@ -14,7 +14,8 @@
 #   --cpus N         the guest's processors (1)
 #   --json FILE      every single figure with the conditions, as JSON
 #   --pacsvisor FILE a pacsvisor built elsewhere; nothing is compiled then
-#   --no-qemu        pacsvisor alone
+#   --against FILE   a second pacsvisor to compare with, such as the one before a change
+#   --no-qemu        without QEMU
 #
 # The guest is the native Linux of guests/native-linux, which every KVM runs at native speed, over
 # the tools image of guests/pacs. Nothing is asserted on time. Installs the packages it misses.

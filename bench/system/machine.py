@@ -130,10 +130,9 @@ def _in_namespace(machine, command):
 
 
 class Pacsvisor:
-    name = "pacsvisor"
-
-    def __init__(self, program):
+    def __init__(self, program, name="pacsvisor"):
         self.program = program
+        self.name = name
 
     def start(self, machine, directory):
         path = os.path.join(directory, "VM.toml")

@@ -26,6 +26,7 @@ class Bench:
         self.cpus = options.cpus
         self.peers = not options.no_qemu
         self.pacsvisor = machine.Pacsvisor(options.pacsvisor)
+        self._against = [machine.Pacsvisor(options.against, "against")] if options.against else []
         self.build = os.path.dirname(os.path.dirname(os.path.dirname(options.pacsvisor)))
         self._only = options.only
         self._files = options.files
@@ -33,7 +34,7 @@ class Bench:
         self._begun = time.monotonic()
 
     def vmms(self):
-        return [self.pacsvisor] + ([machine.Qemu()] if self.peers else [])
+        return [self.pacsvisor, *self._against] + ([machine.Qemu()] if self.peers else [])
 
     def wanted(self, case):
         return not self._only or any(word in case for word in self._only)
@@ -53,6 +54,7 @@ def parse():
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--json")
+    parser.add_argument("--against")
     parser.add_argument("--no-qemu", action="store_true")
     parser.add_argument("--pacsvisor", required=True)
     parser.add_argument("--files", required=True)

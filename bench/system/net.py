@@ -44,11 +44,11 @@ def _iperf(space, address, seconds, reverse):
         result = subprocess.run(command, capture_output=True, text=True, check=False,
                                 timeout=30 + 2 * seconds)
         report = json.loads(result.stdout or "{}")
-        if result.returncode == 0:
+        if "error" not in report and "sum_received" in report.get("end", {}):
             return report["end"]["sum_received"]["bits_per_second"] / 1e6
         # The guest's server listens a moment after it said so, at the earliest.
         if time.monotonic() > deadline:
-            raise machine.Failed(f"iperf3: {report.get('error', result.stderr)}")
+            raise machine.Failed(f"iperf3: {report.get('error', result.stdout + result.stderr)}")
         time.sleep(0.1)
 
 
