@@ -56,6 +56,7 @@ constexpr uint32_t kLeaf1EcxTscDeadline = 1u << 24;
 constexpr uint32_t kLeaf1EcxOsxsave = 1u << 27;
 constexpr uint32_t kLeaf1EcxHypervisor = 1u << 31;
 constexpr uint32_t kLeaf1EdxHtt = 1u << 28;
+constexpr uint32_t k80000007EdxInvariantTsc = 1u << 8;
 constexpr uint32_t kLeaf7EdxArchCapabilities = 1u << 29;
 constexpr uint32_t kExtendedEcxSvm = 1u << 2;
 constexpr uint32_t kExtendedEcxTopology = 1u << 22;
@@ -188,6 +189,11 @@ void MaskForbidden(std::vector<kvm_cpuid_entry2>& entries, const KvmSystem& syst
       }
     } else if (entry.function == 0x8000'0001) {
       entry.ecx &= ~(kExtendedEcxSvm | kExtendedEcxTopology);
+    } else if (entry.function == 0x8000'0007 && system.kind() == KvmKind::kPvm) {
+      // A paravirtual KVM takes TSC offsets and ignores them: RDTSC at CPL 3 reads the host's
+      // counter, which jumps by the time away in a restored guest. kvm-clock does not; Linux
+      // keeps to it where the TSC is not said to be invariant.
+      entry.edx &= ~k80000007EdxInvariantTsc;
     }
   }
   std::erase_if(entries, [](const kvm_cpuid_entry2& entry) {

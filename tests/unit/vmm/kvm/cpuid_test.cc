@@ -69,6 +69,15 @@ TEST_F(CpuidTest, TellsTheTscFrequency) {
   EXPECT_EQ(FindCpuid(entries, 0x4000'0010)->eax, 2'000'000u);
 }
 
+// Else the guest would read time from a counter that no restore can set back.
+TEST_F(CpuidTest, TscIsInvariantOnlyWhereItsOffsetCounts) {
+  const auto entries = HostCpuid(1, 0);
+  const kvm_cpuid_entry2* power = FindCpuid(entries, 0x8000'0007);
+  if (system_->kind() == KvmKind::kPvm && power != nullptr) {
+    EXPECT_EQ(power->edx >> 8 & 1, 0u);
+  }
+}
+
 TEST_F(CpuidTest, OffersABaselineWholeOrNamesWhatIsMissing) {
   for (const CpuModel model : {CpuModel::kX86_64V2, CpuModel::kX86_64V3}) {
     const auto made = MakeCpuid(*system_, model, {.vcpu_count = 1, .tsc_khz = 0}, 0);
