@@ -153,6 +153,15 @@ void GuestProcess::Kill() {
 }
 
 int GuestProcess::WaitForExit() {
+  // Its standard output ends with it, or before.
+  const uint64_t deadline_ns = MonotonicNs() + kDeadlineNs;
+  while (ReadSome(1000)) {
+    if (MonotonicNs() >= deadline_ns) {
+      ADD_FAILURE() << "the process did not end. Its output:\n" << seen_ << output_;
+      Kill();
+      return 128 + SIGKILL;
+    }
+  }
   int status = 0;
   EXPECT_EQ(::waitpid(pid_, &status, 0), pid_);
   pid_ = -1;

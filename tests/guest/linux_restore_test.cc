@@ -10,6 +10,7 @@
 
 #include "tests/guest/linux_guest.h"
 #include "tests/guest/restore_process.h"
+#include "vmm/base/clock.h"
 
 namespace pacsvisor {
 namespace {
@@ -34,7 +35,7 @@ raw=$!
 load files --directory=/run/fs --nrfiles=4 --ioengine=psync --rw=randwrite --bsrange=1k-16k \
   --fsync=8 &
 files=$!
-(until [ -e /run/stop ]; do echo pacs-job tick; sleep 0.02; done) &
+(until [ -e /run/stop ]; do read up idle </proc/uptime; echo pacs-job tick $up; sleep 0.02; done) &
 wait $raw $files
 umount /run/fs
 echo pacs-job umount $?
@@ -52,9 +53,15 @@ class LinuxRestore : public testing::TestWithParam<uint32_t> {
     config_.disks.push_back({.path = files_.MakeFileSystem("files", 96 * kMiB), .serial = "fs"});
   }
 
+  // The guest's monotonic clock, from one of its lines.
+  static double UptimeOf(const std::string& tick) {
+    return std::strtod(tick.c_str() + tick.rfind(' '), nullptr);
+  }
+
   // Pauses after `ticks` and copies; the source goes on to its end.
   void CopyUnderLoad(const std::string& copy, uint64_t ticks) {
     GuestMachine guest(config_);
+    const uint64_t started_ns = MonotonicNs();
     guest.Start();
     ASSERT_THAT(guest.Expect("pacs-job raw pass 1 "), testing::EndsWith("status 0"));
     for (uint64_t i = 0; i < ticks; ++i) {
@@ -62,6 +69,7 @@ class LinuxRestore : public testing::TestWithParam<uint32_t> {
     }
     const Status paused = guest.machine().Pause();
     ASSERT_TRUE(paused.ok()) << paused.error().message();
+    ran_ns_ = MonotonicNs() - started_ns;
     const Status saved = SaveMachine(guest.machine(), copy);
     ASSERT_TRUE(saved.ok()) << saved.error().message();
     const Status resumed = guest.machine().Resume();
@@ -75,7 +83,11 @@ class LinuxRestore : public testing::TestWithParam<uint32_t> {
     const std::vector<std::string> disks = {files_.Path("r-root.raw"), files_.Path("r-job.raw"),
                                             files_.Path("r-raw.raw"), files_.Path("r-files.raw")};
     {
+      const uint64_t started_ns = MonotonicNs();
       RestoredGuest restored(copy, config_, disks);
+      // The guest's clock knows nothing of the time between the copy and now.
+      const double uptime = UptimeOf(restored.Expect("pacs-job tick"));
+      EXPECT_LE(uptime, static_cast<double>(ran_ns_ + MonotonicNs() - started_ns) / 1e9 + 0.5);
       Finish(restored);
       EXPECT_EQ(restored.WaitForExit(), 0);
     }
@@ -97,6 +109,7 @@ class LinuxRestore : public testing::TestWithParam<uint32_t> {
 
   GuestFiles files_;
   MachineConfig config_;
+  uint64_t ran_ns_ = 0;  // from the source's start to its pause: no less than its uptime then
 };
 
 INSTANTIATE_TEST_SUITE_P(Cpus, LinuxRestore, testing::Values(1, 2));
