@@ -1,0 +1,40 @@
+// What a thread is for: decides which system calls it is allowed (vmm/sandbox/allowed_calls.h).
+#pragma once
+
+#include <array>
+#include <string_view>
+
+namespace pacsvisor {
+
+enum class ThreadKind {
+  kMain,     // builds the machine, starts threads, waits
+  kVcpu,     // runs guest code
+  kDevice,   // a virtio worker, a timer: descriptors that are open already
+  kNetwork,  // the user-mode network: opens connections on the guest's behalf
+  kDiskIo,   // reads and writes disk images where the host has no io_uring
+  kControl,  // serves the control socket; pauses, saves
+};
+
+inline constexpr std::array kThreadKinds = {ThreadKind::kMain,   ThreadKind::kVcpu,
+                                            ThreadKind::kDevice, ThreadKind::kNetwork,
+                                            ThreadKind::kDiskIo, ThreadKind::kControl};
+
+constexpr std::string_view ThreadKindName(ThreadKind kind) {
+  switch (kind) {
+    case ThreadKind::kMain:
+      return "main";
+    case ThreadKind::kVcpu:
+      return "vcpu";
+    case ThreadKind::kDevice:
+      return "device";
+    case ThreadKind::kNetwork:
+      return "network";
+    case ThreadKind::kDiskIo:
+      return "disk-io";
+    case ThreadKind::kControl:
+      return "control";
+  }
+  return "unknown";
+}
+
+}  // namespace pacsvisor
