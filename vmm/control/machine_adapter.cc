@@ -6,11 +6,15 @@
 #include <algorithm>
 #include <utility>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/machine/machine.h"
 
 namespace pacsvisor {
 namespace {
+
+// Taken while the program's own initializers run: directly before main().
+const uint64_t kProcessStartNs = MonotonicNs();
 
 class MachineAdapter : public MachineRunner {
  public:
@@ -20,6 +24,7 @@ class MachineAdapter : public MachineRunner {
   MachineEnd Wait() override { return machine_->Wait(); }
   Status Pause() override { return machine_->Pause(); }
   Status Resume() override { return machine_->Resume(); }
+  uint64_t first_entry_ns() const override { return machine_->first_entry_ns(); }
   void PressPowerButton() override { machine_->PressPowerButton(); }
   void ForceStop() override { machine_->ForceStop(); }
   void ConsoleInput(std::span<const uint8_t> bytes) override { machine_->ConsoleInput(bytes); }
@@ -64,6 +69,7 @@ MachineDescription DescribeConfig(const MachineConfig& config) {
                                  .pid = getpid(),
                                  .cpus = config.cpus,
                                  .memory_bytes = config.memory_bytes,
+                                 .process_start_ns = kProcessStartNs,
                                  .version = PACSVISOR_VERSION};
   for (const DiskConfig& disk : config.disks) {
     description.disks.push_back({.path = disk.path,

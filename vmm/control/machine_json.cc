@@ -171,6 +171,8 @@ std::string DescriptionToJson(const MachineDescription& description) {
                {"cpus", description.cpus},
                {"memory_bytes", description.memory_bytes},
                {"uptime_ms", description.uptime_ms},
+               {"process_start_ns", description.process_start_ns},
+               {"first_entry_ns", description.first_entry_ns},
                {"disks", std::move(disks)},
                {"nets", std::move(nets)},
                {"version", description.version}});
@@ -185,6 +187,8 @@ Result<MachineDescription> DescriptionFromJson(std::string_view text) {
   description.cpus = static_cast<uint32_t>(reader.Number("cpus", UINT32_MAX));
   description.memory_bytes = reader.Number("memory_bytes", UINT64_MAX);
   description.uptime_ms = reader.Number("uptime_ms", UINT64_MAX);
+  description.process_start_ns = reader.Number("process_start_ns", UINT64_MAX);
+  description.first_entry_ns = reader.Number("first_entry_ns", UINT64_MAX);
   description.version = reader.Text("version");
   if (const auto state = ParseState(reader.Text("state"))) {
     description.state = *state;

@@ -25,6 +25,8 @@ class MachineRunner {
   // Pause returns when every vCPU stands still. Twice is no error, nor is resuming what runs.
   virtual Status Pause() = 0;
   virtual Status Resume() = 0;
+  // When guest code first ran (CLOCK_MONOTONIC), 0 before that.
+  virtual uint64_t first_entry_ns() const { return 0; }
   virtual void PressPowerButton() = 0;
   // Does not wait: Wait returns soon. Works in every state, paused included.
   virtual void ForceStop() = 0;

@@ -184,6 +184,7 @@ MachineDescription MachineSession::Describe() {
   MachineDescription description = fixed_;
   description.uptime_ms = (MonotonicNs() - start_ns_) / kNsPerMs;
   MutexLock lock(mutex_);
+  description.first_entry_ns = runner_ == nullptr ? 0 : runner_->first_entry_ns();
   description.state = force_at_ns_ ? MachineState::kStopping
                       : paused_    ? MachineState::kPaused
                                    : MachineState::kRunning;

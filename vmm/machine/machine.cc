@@ -91,6 +91,10 @@ bool Machine::paused() const {
   return paused_;
 }
 
+uint64_t Machine::first_entry_ns() const {
+  return parts_->vcpus.threads().front()->first_entry_ns();
+}
+
 void Machine::PressPowerButton() { parts_->platform->PressPowerButton(); }
 
 void Machine::ForceStop() { End(MachineEnd::Reason::kForced, {}); }

@@ -67,6 +67,8 @@ class Machine {
   Status Pause();
   Status Resume();
   bool paused() const;
+  // When the first vCPU first entered guest code (CLOCK_MONOTONIC), 0 before that. Any thread.
+  uint64_t first_entry_ns() const;
 
   void PressPowerButton();
   void ForceStop();

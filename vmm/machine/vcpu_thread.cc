@@ -6,6 +6,7 @@
 #include <mutex>
 #include <utility>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/thread.h"
 #include "vmm/machine/exit_reason.h"
 
@@ -104,6 +105,9 @@ void VcpuThread::Body() {
     native_ = pthread_self();
   }
   bool going = ServeRequest();
+  if (going) {
+    first_entry_ns_.store(MonotonicNs(), std::memory_order_relaxed);
+  }
   while (going) {
     switch (vcpu_->Run()) {
       case KvmVcpu::RunResult::kExit:

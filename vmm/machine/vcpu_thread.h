@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -49,6 +50,9 @@ class VcpuThread {
   void RequestStop();
   void Join();
 
+  // When this vCPU first entered guest code (CLOCK_MONOTONIC), 0 before that. Any thread.
+  uint64_t first_entry_ns() const { return first_entry_ns_.load(std::memory_order_relaxed); }
+
   // While parked (or before Start) the control thread may use the vCPU.
   KvmVcpu& vcpu() { return *vcpu_; }
 
@@ -66,6 +70,8 @@ class VcpuThread {
   // Constant after construction.
   const std::unique_ptr<KvmVcpu> vcpu_;
   const Environment environment_;
+  // Any thread.
+  std::atomic<uint64_t> first_entry_ns_ = 0;
   // Guarded.
   Mutex mutex_;
   std::condition_variable_any changed_;

@@ -18,6 +18,8 @@ class FakeMachine : public MachineControl {
     description_.cpus = 2;
     description_.memory_bytes = 2ul << 30;
     description_.uptime_ms = 5;
+    description_.process_start_ns = 1'000'000'000;
+    description_.first_entry_ns = 1'008'000'000;
     description_.disks = {{.path = "/vm/root.raw", .serial = "root", .size_bytes = 1ul << 30},
                           {.path = "/vm/data.raw", .size_bytes = 4096, .read_only = true}};
     description_.nets = {{.backend = "user",

@@ -7,6 +7,7 @@
 #include <future>
 
 #include "vmm/base/byte_order.h"
+#include "vmm/base/clock.h"
 #include "vmm/kvm/cpuid.h"
 #include "vmm/kvm/kvm_vm.h"
 #include "vmm/machine/fault_report.h"
@@ -113,6 +114,21 @@ TEST_F(VcpuThreadTest, RunsNothingBeforeTheFirstResume) {
   EXPECT_EQ(echo_.count(), 0u);
   vcpus_.Resume();
   WaitForAccesses(10);
+}
+
+TEST_F(VcpuThreadTest, TellsWhenItFirstEnteredTheGuest) {
+  AddVcpus(1, kEchoLoop);
+  const VcpuThread& thread = *vcpus_.threads()[0];
+  EXPECT_EQ(thread.first_entry_ns(), 0u);
+  const uint64_t resumed_ns = MonotonicNs();
+  vcpus_.Resume();
+  WaitForAccesses(10);
+  const uint64_t first_ns = thread.first_entry_ns();
+  EXPECT_GE(first_ns, resumed_ns);
+  vcpus_.Pause();
+  vcpus_.Resume();
+  WaitForAccesses(10);
+  EXPECT_EQ(thread.first_entry_ns(), first_ns);
 }
 
 TEST_F(VcpuThreadTest, LosesAndRepeatsNoAccessAcrossPauses) {
