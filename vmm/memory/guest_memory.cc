@@ -25,6 +25,12 @@ Result<UniqueFd> CreateMemfd(uint64_t size_bytes) {
   return fd;
 }
 
+// Fewer faults and shorter page walks, where the host gives them to those that ask. Refused where
+// it has none: no matter.
+void AskForHugePages(const Mapping& mapping) {
+  ::madvise(mapping.data(), mapping.size_bytes(), MADV_HUGEPAGE);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<GuestMemory>> GuestMemory::Create(const MemoryLayout& layout,
@@ -37,6 +43,7 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::Create(const MemoryLayout& lay
   for (const MemoryRegion& region : layout.regions) {
     memory->mappings_.push_back(TRY(Mapping::MapGuarded(region.size_bytes, kRegionAlignmentBytes,
                                                         memory->memfd_.get(), offset_bytes)));
+    AskForHugePages(memory->mappings_.back());
     memory->ranges_.push_back({region.start, region.size_bytes, memory->mappings_.back().data(),
                                BlockIndex(offset_bytes / kPageSizeBytes)});
     offset_bytes += region.size_bytes;
