@@ -4,6 +4,7 @@
 
 #include "firmware/acpi/dsdt.h"
 #include "firmware/acpi/fixed_tables.h"
+#include "firmware/acpi/mp_table.h"
 #include "vmm/base/align.h"
 
 namespace pacsvisor {
@@ -56,6 +57,10 @@ Result<AcpiPlacement> WriteAcpiTables(GuestMemory& memory, const PlatformDescrip
                                  TRY(writer.Place(BuildMcfg(platform)))};
   const GuestAddress xsdt = TRY(writer.Place(BuildXsdt(tables)));
   CHECK(memory.Write(placement.rsdp, BuildRsdp(xsdt)), "no memory at {}", placement.rsdp);
+  const GuestAddress mp_table(kMpPointer.raw() + kMpPointerBytes);
+  CHECK(memory.Write(kMpPointer, BuildMpPointer(mp_table)) &&
+            memory.Write(mp_table, BuildMpTable(platform)),
+        "no memory at {}", kMpPointer);
   CHECK(memory.Fill({placement.vmgenid, kVmGenIdSizeBytes}, 0), "no memory at {}",
         placement.vmgenid);
   return placement;

@@ -16,6 +16,8 @@ namespace pacsvisor {
 // identifier has the last page to itself.
 inline constexpr GuestAddress kAcpiAreaStart{0xe'0000};
 inline constexpr GuestAddress kAcpiTablesEnd{0xf'0000};
+// Where a system looks for it first in this area (MultiProcessor Specification 1.4, section 4).
+inline constexpr GuestAddress kMpPointer{0xf'0000};
 inline constexpr GuestAddress kVmGenIdPage{0xf'f000};
 inline constexpr GuestAddress kAcpiAreaEnd{0x10'0000};
 inline constexpr uint64_t kVmGenIdSizeBytes = 16;

@@ -6,7 +6,7 @@
 //   0x08000  boot_params ("zero page")
 //   0x09000  hvm_start_info, its module list and memory map
 //   0x10000  command line, up to 64 KiB
-//   0xe0000  ACPI tables and generation identifier (firmware/acpi)
+//   0xe0000  ACPI tables, MP table, generation identifier (firmware/acpi)
 #pragma once
 
 #include "vmm/memory/guest_address.h"

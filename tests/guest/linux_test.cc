@@ -38,6 +38,15 @@ TEST(LinuxTest, AsksForAReset) {
   EXPECT_EQ(guest.WaitForEnd().reason, MachineEnd::Reason::kReset);
 }
 
+TEST(LinuxTest, FindsProcessorsAndDisksWithoutAcpi) {
+  GuestFiles files;
+  MachineConfig config = LinuxConfig(files, "echo pacs-job $(nproc) processors", 3);
+  config.boot.cmdline += " acpi=off";
+  GuestMachine guest(config);
+  guest.Start();
+  EXPECT_THAT(guest.Expect("pacs-job"), testing::HasSubstr(" 3 processors"));
+}
+
 TEST(LinuxTest, KnowsTheTimeAndTheDisks) {
   GuestFiles files;
   GuestMachine guest(
