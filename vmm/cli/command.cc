@@ -1,12 +1,13 @@
 #include "vmm/cli/command.h"
 
 #include <charconv>
-#include <cstdio>
+
+#include "vmm/cli/standard_streams.h"
 
 namespace pacsvisor {
 
 ExitStatus Fail(const Error& error) {
-  fmt::print(stderr, "pacsvisor: {}\n", error.message());
+  Print(stderr, "pacsvisor: {}\n", error.message());
   return ExitStatus::kFailed;
 }
 

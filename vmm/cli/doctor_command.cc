@@ -5,6 +5,7 @@
 
 #include "vmm/base/linux_abi.h"
 #include "vmm/cli/command.h"
+#include "vmm/cli/standard_streams.h"
 #include "vmm/machine/host_report.h"
 
 namespace pacsvisor {
@@ -119,7 +120,7 @@ Json ToJson(const HostReport& report, const std::vector<HostFinding>& findings) 
 }
 
 void PrintLine(std::string_view name, std::string_view text) {
-  fmt::print("{:<12} {}\n", name, text);
+  Print(stdout, "{:<12} {}\n", name, text);
 }
 
 std::string UsableText(bool usable, const std::string& problem) {
@@ -172,9 +173,9 @@ void PrintText(const HostReport& report, const std::vector<HostFinding>& finding
                   memory.total_bytes >> kMib, memory.available_bytes >> kMib,
                   memory.transparent_huge_pages, memory.huge_pages_free, memory.huge_pages_total));
   for (const HostFinding& finding : findings) {
-    fmt::print("\n{}: {}\n", LevelName(finding.level), finding.text);
+    Print(stdout, "\n{}: {}\n", LevelName(finding.level), finding.text);
     if (!finding.remedy.empty()) {
-      fmt::print("  → {}\n", finding.remedy);
+      Print(stdout, "  → {}\n", finding.remedy);
     }
   }
 }
@@ -183,8 +184,8 @@ ExitStatus Doctor(bool json) {
   const HostReport report = ExamineHost();
   const std::vector<HostFinding> findings = JudgeHost(report);
   if (json) {
-    fmt::print("{}\n",
-               ToJson(report, findings).dump(2, ' ', false, Json::error_handler_t::replace));
+    Print(stdout, "{}\n",
+          ToJson(report, findings).dump(2, ' ', false, Json::error_handler_t::replace));
   } else {
     PrintText(report, findings);
   }

@@ -8,6 +8,7 @@
 
 #include "vmm/base/thread.h"
 #include "vmm/cli/command.h"
+#include "vmm/cli/standard_streams.h"
 
 namespace pacsvisor {
 
@@ -49,11 +50,10 @@ void ForcedEnd::Watch() {
       continue;
     }
     last_();
-    fmt::print(stderr,
-               "pacsvisor: a file of the host does not answer (a disk on a hung file system?), so "
-               "the machine could not be taken down in order: the process ends without it. What "
-               "the guest has flushed is on its disks, writes in flight may be or not\n");
-    std::fflush(stderr);
+    Print(stderr,
+          "pacsvisor: a file of the host does not answer (a disk on a hung file system?), so "
+          "the machine could not be taken down in order: the process ends without it. What "
+          "the guest has flushed is on its disks, writes in flight may be or not\n");
     _exit(static_cast<int>(ExitStatus::kFailed));
   }
 }

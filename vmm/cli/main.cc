@@ -1,6 +1,7 @@
 #include <csignal>
 
 #include "vmm/cli/command.h"
+#include "vmm/cli/standard_streams.h"
 
 namespace {
 
@@ -20,6 +21,9 @@ Examples:
 
 int main(int argc, char** argv) {
   using pacsvisor::ExitStatus;
+  if (!pacsvisor::OpenClosedStandardStreams()) {
+    return static_cast<int>(ExitStatus::kFailed);  // nowhere to say why
+  }
   std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is a failed write
   CLI::App app("pacsvisor runs a server as a guest and makes it a file.", "pacsvisor");
   app.set_version_flag("--version", std::string("pacsvisor ") + PACSVISOR_VERSION);
@@ -37,6 +41,9 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     const bool asked = app.exit(error) == 0;  // --help and --version come here too
     status = asked ? ExitStatus::kDone : ExitStatus::kUsage;
+  }
+  if (const int reason = pacsvisor::FinishStandardOutput(); reason != 0) {
+    status = Fail(pacsvisor::Error::FromErrno(reason, "cannot write to standard output"));
   }
   return static_cast<int>(status);
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "vmm/cli/command.h"
+#include "vmm/cli/standard_streams.h"
 #include "vmm/control/control_client.h"
 #include "vmm/control/machine_json.h"
 #include "vmm/control/runtime_directory.h"
@@ -39,17 +40,17 @@ void PrintTable(const std::vector<Entry>& entries) {
   for (const Entry& entry : entries) {
     width = std::max(width, entry.machine.name.size());
   }
-  fmt::print("{:<{}}  {:<8}  {:>4}  {:>7}  {:>8}  {:>7}\n", "NAME", width, "STATE", "CPUS",
-             "MEMORY", "UPTIME", "PID");
+  Print(stdout, "{:<{}}  {:<8}  {:>4}  {:>7}  {:>8}  {:>7}\n", "NAME", width, "STATE", "CPUS",
+        "MEMORY", "UPTIME", "PID");
   for (const Entry& entry : entries) {
     if (entry.description) {
       const MachineDescription& machine = *entry.description;
-      fmt::print("{:<{}}  {:<8}  {:>4}  {:>7}  {:>8}  {:>7}\n", machine.name, width,
-                 MachineStateName(machine.state), machine.cpus, FormatSize(machine.memory_bytes),
-                 FormatUptime(machine.uptime_ms), machine.pid);
+      Print(stdout, "{:<{}}  {:<8}  {:>4}  {:>7}  {:>8}  {:>7}\n", machine.name, width,
+            MachineStateName(machine.state), machine.cpus, FormatSize(machine.memory_bytes),
+            FormatUptime(machine.uptime_ms), machine.pid);
     } else {
-      fmt::print("{:<{}}  {:<8}  {:>4}  {:>7}  {:>8}  {:>7}\n", entry.machine.name, width, "silent",
-                 "-", "-", "-", entry.machine.pid);
+      Print(stdout, "{:<{}}  {:<8}  {:>4}  {:>7}  {:>8}  {:>7}\n", entry.machine.name, width,
+            "silent", "-", "-", "-", entry.machine.pid);
     }
   }
 }
@@ -62,7 +63,7 @@ void PrintJson(const std::vector<Entry>& entries) {
                                                       {"pid", entry.machine.pid},
                                                       {"state", "silent"}});
   }
-  fmt::print("{}\n", list.dump(2));
+  Print(stdout, "{}\n", list.dump(2));
 }
 
 ExitStatus Ps(bool json) {

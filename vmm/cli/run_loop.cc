@@ -14,6 +14,7 @@
 #include "vmm/cli/console_writer.h"
 #include "vmm/cli/forced_end.h"
 #include "vmm/cli/raw_terminal.h"
+#include "vmm/cli/standard_streams.h"
 #include "vmm/cli/user_input.h"
 #include "vmm/control/control_server.h"
 #include "vmm/control/machine_adapter.h"
@@ -105,11 +106,10 @@ ExitStatus Report(const MachineEnd& end) {
     case MachineEnd::Reason::kForced:
       return ExitStatus::kDone;
     case MachineEnd::Reason::kGuestFault:
-      fmt::print(stderr, "{}\npacsvisor: the guest ended in a vCPU fault (report above)\n",
-                 end.report);
+      Print(stderr, "{}\npacsvisor: the guest ended in a vCPU fault (report above)\n", end.report);
       return ExitStatus::kGuestFault;
     case MachineEnd::Reason::kHostFailure:
-      fmt::print(stderr, "pacsvisor: the machine cannot go on: {}\n", end.report);
+      Print(stderr, "pacsvisor: the machine cannot go on: {}\n", end.report);
       return ExitStatus::kFailed;
   }
   CHECK(false, "reason {}", static_cast<int>(end.reason));
@@ -121,7 +121,7 @@ ExitStatus RunMachine(const std::string& config_path) {
   const Result<MachineConfig> config = LoadConfig(config_path);
   if (!config.ok()) {
     // Its lines are already of the form that editors jump to.
-    fmt::print(stderr, "{}\npacsvisor: nothing was started\n", config.error().message());
+    Print(stderr, "{}\npacsvisor: nothing was started\n", config.error().message());
     return ExitStatus::kFailed;
   }
   SetLogName(config->name);

@@ -24,6 +24,28 @@ constexpr char kAgentSocketName[] = "agent.sock";
 // Claims lose against a directory being removed under them this often at most.
 constexpr int kMaxAttempts = 100;
 
+// With what to do about it.
+Error HostError(int error_number, const std::string& what) {
+  switch (error_number) {
+    case ENOSPC:
+    case EDQUOT:
+      return Error::FromErrno(error_number,
+                              "{}: make room there, or name another directory in "
+                              "PACSVISOR_RUNTIME_DIR",
+                              what);
+    case EACCES:
+    case EPERM:
+    case EROFS:
+    case ENOENT:
+      return Error::FromErrno(error_number,
+                              "{}: name a directory of yours in "
+                              "PACSVISOR_RUNTIME_DIR",
+                              what);
+    default:
+      return Error::FromErrno(error_number, "{}", what);
+  }
+}
+
 struct flock WholeFile(short type) {
   return {.l_type = type, .l_whence = SEEK_SET, .l_start = 0, .l_len = 0, .l_pid = 0};
 }
@@ -46,7 +68,7 @@ std::string Holder(int64_t pid) {
 // Ours alone: nobody else may put a socket where a machine's is looked for.
 Result<UniqueFd> OpenPrivateDirectory(const std::string& path) {
   if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
-    return Error::FromErrno(errno, "cannot create the runtime directory '{}'", path);
+    return HostError(errno, fmt::format("cannot create the runtime directory '{}'", path));
   }
   UniqueFd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   struct stat status;
@@ -69,7 +91,7 @@ Result<std::optional<UniqueFd>> TryLock(int directory, const std::string& name) 
     if (errno == ENOENT) {
       return std::optional<UniqueFd>();
     }
-    return Error::FromErrno(errno, "cannot open the lock of machine '{}'", name);
+    return HostError(errno, fmt::format("cannot open the lock of machine '{}'", name));
   }
   struct flock request = WholeFile(F_WRLCK);
   if (fcntl(lock.get(), F_OFD_SETLK, &request) != 0) {
@@ -95,7 +117,7 @@ Status WritePid(int fd) {
   const std::string text = fmt::format("{}\n", getpid());
   if (ftruncate(fd, 0) != 0 ||
       pwrite(fd, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
-    return Error::FromErrno(errno, "cannot write the machine's lock file");
+    return HostError(errno, "cannot write the machine's lock file");
   }
   return {};
 }

@@ -11,6 +11,8 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -19,6 +21,7 @@
 #include "vmm/base/unique_fd.h"
 #include "vmm/machine/config.h"
 #include "vmm/machine/config_text.h"
+#include "vmm/machine/image_kind.h"
 
 namespace pacsvisor {
 namespace {
@@ -114,6 +117,13 @@ class HostCheck {
     }
   }
 
+  static std::optional<ForeignImage> ForeignImageIn(int fd) {
+    std::array<uint8_t, kImageHeadBytes> head;
+    const ssize_t count = pread(fd, head.data(), head.size(), 0);
+    return KindOfForeignImage(
+        std::span(head).first(static_cast<size_t>(std::max<ssize_t>(count, 0))));
+  }
+
   void CheckDisk(const std::string& key, const DiskConfig& disk) {
     if (disk.path.empty()) {
       return;
@@ -134,7 +144,14 @@ class HostCheck {
               S_ISDIR(status.st_mode) ? "a directory" : "neither a file nor a block device");
       return;
     }
-    if (size_bytes == 0 || size_bytes % kSectorBytes != 0) {
+    // A guest that takes its bytes for a disk's destroys it.
+    const std::optional<ForeignImage> foreign = ForeignImageIn(fd.get());
+    if (foreign && !disk.read_only) {
+      Problem(key,
+              "the disk '{}' is {}, and disks here are raw images: {} makes one (if its bytes are "
+              "meant as they are: read_only = true)",
+              disk.path, foreign->name, UnpackCommand(*foreign, disk.path));
+    } else if (size_bytes == 0 || size_bytes % kSectorBytes != 0) {
       Problem(key,
               "the disk '{}' has {} bytes: a disk has whole sectors of {} bytes and at least one; "
               "check the image, or enlarge it with truncate --size=%512",

@@ -1,18 +1,14 @@
 // The program itself, run as a user runs it.
 #include <fcntl.h>
 #include <gmock/gmock.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
-#include "tests/support/temporary_directory.h"
+#include "tests/unit/vmm/cli/program_fixture.h"
 #include "tests/unit/vmm/control/fake_machine.h"
 #include "tests/unit/vmm/control/httplib_suppressions.h"
 #include "vmm/control/control_server.h"
@@ -26,57 +22,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 using testing::StartsWith;
-
-struct Outcome {
-  int status = -1;
-  std::string out;
-  std::string err;
-};
-
-class ProgramTest : public testing::Test {
- protected:
-  Outcome Run(std::vector<std::string> arguments) {
-    const std::string out = directory_.path().string() + "/out";
-    const std::string err = directory_.path().string() + "/err";
-    arguments.insert(arguments.begin(), PACSVISOR_PROGRAM);
-    const pid_t child = fork();
-    if (child == 0) {
-      setenv("PACSVISOR_RUNTIME_DIR", base_.c_str(), 1);
-      const int flags = O_WRONLY | O_CREAT | O_TRUNC;
-      if (dup2(open("/dev/null", O_RDONLY), 0) != 0 ||
-          dup2(open(out.c_str(), flags, 0600), 1) != 1 ||
-          dup2(open(err.c_str(), flags, 0600), 2) != 2) {
-        _exit(126);
-      }
-      std::vector<char*> argv;
-      for (std::string& argument : arguments) {
-        argv.push_back(argument.data());
-      }
-      argv.push_back(nullptr);
-      execv(argv[0], argv.data());
-      _exit(127);
-    }
-    int status = 0;
-    CHECK(waitpid(child, &status, 0) == child);
-    return {.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
-            .out = Read(out),
-            .err = Read(err)};
-  }
-  static std::string Read(const std::string& path) {
-    std::ifstream file(path);
-    std::stringstream text;
-    text << file.rdbuf();
-    return text.str();
-  }
-  std::string Write(const std::string& name, const std::string& text) {
-    const std::string path = directory_.path().string() + "/" + name;
-    std::ofstream(path) << text;
-    return path;
-  }
-
-  TemporaryDirectory directory_;
-  const std::string base_ = directory_.path().string() + "/run";
-};
 
 TEST_F(ProgramTest, HelpHasExamplesOnEachCommand) {
   for (const std::vector<std::string>& command :
@@ -121,6 +66,40 @@ TEST_F(ProgramTest, WrongUsageIsStatus2) {
   }
 }
 
+void PointAt(int fd, const char* path) {
+  if (dup2(open(path, O_WRONLY), fd) != fd) {
+    _exit(126);
+  }
+}
+
+TEST_F(ProgramTest, WhatCannotBePrintedIsAFailure) {
+  const std::vector<std::vector<std::string>> printing = {
+      {"ps"}, {"ps", "--json"}, {"doctor", "--json"}, {"--help"}, {"--version"}};
+  for (const std::vector<std::string>& arguments : printing) {
+    const Outcome full = Run(arguments, [] { PointAt(1, "/dev/full"); });
+    EXPECT_EQ(full.status, 1) << testing::PrintToString(arguments);
+    EXPECT_THAT(full.err, HasSubstr("cannot write to standard output"));
+    const Outcome closed = Run(arguments, [] { close(1); });
+    EXPECT_EQ(closed.status, 1) << testing::PrintToString(arguments);
+    EXPECT_THAT(closed.err, HasSubstr("cannot write to standard output"));
+  }
+}
+
+TEST_F(ProgramTest, AReaderThatGoesAwayIsNoFailure) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  close(ends[0]);
+  const Outcome outcome = Run({"ps"}, [&] { dup2(ends[1], 1); });
+  close(ends[1]);
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_THAT(outcome.err, IsEmpty());
+}
+
+TEST_F(ProgramTest, AnErrorThatCannotBeToldIsStillAStatus) {
+  EXPECT_EQ(Run({"stop", "pacs"}, [] { PointAt(2, "/dev/full"); }).status, 1);
+  EXPECT_EQ(Run({"stop", "pacs"}, [] { close(2); }).status, 1);
+}
+
 TEST_F(ProgramTest, AMachineThatIsNotRunningIsNamed) {
   for (const char* verb : {"stop", "pause", "resume"}) {
     const Outcome outcome = Run({verb, "pacs"});
@@ -144,6 +123,33 @@ TEST_F(ProgramTest, AWrongConfigurationIsReportedWholeWithItsLines) {
               AllOf(HasSubstr(path + ":1: 'boot' is missing"), HasSubstr(path + ":2: cpus = 99"),
                     HasSubstr(path + ":3: memory = \"x\""), HasSubstr("nothing was started")));
   EXPECT_THAT(outcome.out, IsEmpty());
+}
+
+TEST_F(ProgramTest, WhatIsNoImageIsNamedBeforeAnythingStarts) {
+  Write("kernel", "x");
+  Write("empty", "");
+  Write("odd", std::string(1000, 'x'));
+  Write("disk.qcow2", "QFI\xfb" + std::string(508, 'x'));
+  const std::string path = Write("VM.toml",
+                                 "name = \"m\"\nmemory = \"64M\"\n[boot]\nkernel = \"kernel\"\n"
+                                 "initrd = \"empty\"\n[[disk]]\npath = \"odd\"\n[[disk]]\npath = "
+                                 "\"disk.qcow2\"\n[[disk]]\npath = \".\"\n");
+  const Outcome outcome = Run({"run", path});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr(":5: the initrd"), HasSubstr("is empty: copy it again"),
+                                 HasSubstr(":7: the disk"), HasSubstr("has 1000 bytes"),
+                                 HasSubstr(":9: the disk"), HasSubstr("is a qcow2 image"),
+                                 HasSubstr("qemu-img convert -O raw"), HasSubstr(":11: the disk"),
+                                 HasSubstr("nothing was started")));
+}
+
+TEST_F(ProgramTest, MoreMemoryThanTheHostHasIsRefused) {
+  Write("kernel", "x");
+  const std::string path =
+      Write("VM.toml", "name = \"m\"\nmemory = \"900T\"\nboot.kernel = \"kernel\"\n");
+  const Outcome outcome = Run({"run", path});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("VM.toml:2: a memory of 900T is more than this host has"));
 }
 
 TEST_F(ProgramTest, PsOfNoneIsAnEmptyTable) {
