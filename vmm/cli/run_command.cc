@@ -8,7 +8,7 @@ namespace {
 constexpr char kRunFooter[] =
     R"(The serial console is on the terminal: Ctrl-] x presses the power button (again: ends by
 force), Ctrl-] ? shows help. Without a terminal there is output only. SIGTERM and SIGINT press the
-power button, a second one ends by force.
+power button; one that comes a second or more after the first ends by force.
 
 Exit status: 0 the guest powered off, or was ended on request; 1 failed; 2 wrong usage; 3 the guest
 ended in a vCPU fault, whose report is on standard error.

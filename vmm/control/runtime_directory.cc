@@ -26,23 +26,21 @@ constexpr int kMaxAttempts = 100;
 
 // With what to do about it.
 Error HostError(int error_number, const std::string& what) {
+  const Error plain = Error::FromErrno(error_number, "{}", what);
   switch (error_number) {
     case ENOSPC:
     case EDQUOT:
-      return Error::FromErrno(error_number,
-                              "{}: make room there, or name another directory in "
-                              "PACSVISOR_RUNTIME_DIR",
-                              what);
+      return Error::Make(plain.code(),
+                         "{}; make room there, or name another directory in PACSVISOR_RUNTIME_DIR",
+                         plain.message());
     case EACCES:
     case EPERM:
     case EROFS:
     case ENOENT:
-      return Error::FromErrno(error_number,
-                              "{}: name a directory of yours in "
-                              "PACSVISOR_RUNTIME_DIR",
-                              what);
+      return Error::Make(plain.code(), "{}; name a directory of yours in PACSVISOR_RUNTIME_DIR",
+                         plain.message());
     default:
-      return Error::FromErrno(error_number, "{}", what);
+      return plain;
   }
 }
 
@@ -152,10 +150,11 @@ Result<RuntimeDirectory> RuntimeDirectory::Claim(const std::string& base, const 
     UniqueFd directory = TRY(std::move(opened));
     std::optional<UniqueFd> lock = TRY(TryLock(directory.get(), name));
     if (lock) {
-      TRY(WritePid(lock->get()));
-      unlinkat(directory.get(), kSocketName, 0);  // a dead machine's
-      unlinkat(directory.get(), kAgentSocketName, 0);
-      return RuntimeDirectory(path, std::move(directory), *std::move(lock));
+      RuntimeDirectory claimed(path, std::move(directory), *std::move(lock));
+      TRY(WritePid(claimed.lock_.get()));
+      unlinkat(claimed.directory_.get(), kSocketName, 0);  // a dead machine's
+      unlinkat(claimed.directory_.get(), kAgentSocketName, 0);
+      return claimed;
     }
   }
   return Error::Make(ErrorCode::kBusy, "the runtime directory '{}' keeps changing: try again",
