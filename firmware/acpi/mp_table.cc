@@ -29,7 +29,7 @@ constexpr size_t kHeaderEntryCount = 34;
 constexpr size_t kHeaderLocalApic = 36;
 
 // Entries (section 4.3), in the ascending order of their types.
-enum EntryType : uint8_t { kProcessor, kBus, kIoapic, kIoInterrupt, kLocalInterrupt };
+enum EntryType : uint8_t { kProcessor, kBus, kMpIoapic, kIoInterrupt, kLocalInterrupt };
 enum InterruptType : uint8_t { kVectored, kNmi };
 constexpr uint8_t kProcessorUsable = 1 << 0;
 constexpr uint8_t kBootProcessor = 1 << 1;
@@ -39,8 +39,8 @@ constexpr uint8_t kIoapicVersion = 0x11;
 constexpr uint8_t kIoapicId = 0;
 constexpr uint8_t kIsaBus = 0;
 constexpr uint8_t kAllLocalApics = 0xff;
-constexpr uint8_t kNmiLint = 1;
-constexpr uint8_t kLegacyInterrupts = 16;
+constexpr uint8_t kMpNmiLint = 1;
+constexpr uint8_t kMpLegacyInterrupts = 16;
 constexpr uint8_t kCascade = 2;  // to the second 8259; no interrupt of its own
 
 // Collects the entries and counts them.
@@ -74,16 +74,16 @@ Entries MakeEntries(const PlatformDescription& platform) {
   }
   entries.Add({kBus, kIsaBus, 'I', 'S', 'A', ' ', ' ', ' '});
   const auto ioapic = static_cast<uint32_t>(platform.ioapic.raw());
-  entries.Add({kIoapic, kIoapicId, kIoapicVersion, kIoapicUsable, static_cast<uint8_t>(ioapic),
+  entries.Add({kMpIoapic, kIoapicId, kIoapicVersion, kIoapicUsable, static_cast<uint8_t>(ioapic),
                static_cast<uint8_t>(ioapic >> 8), static_cast<uint8_t>(ioapic >> 16),
                static_cast<uint8_t>(ioapic >> 24)});
   // Flags of zero: polarity and trigger as the bus has them.
-  for (uint8_t irq = 0; irq < kLegacyInterrupts; ++irq) {
+  for (uint8_t irq = 0; irq < kMpLegacyInterrupts; ++irq) {
     if (irq != kCascade) {
       entries.Add({kIoInterrupt, kVectored, 0, 0, kIsaBus, irq, kIoapicId, irq});
     }
   }
-  entries.Add({kLocalInterrupt, kNmi, 0, 0, kIsaBus, 0, kAllLocalApics, kNmiLint});
+  entries.Add({kLocalInterrupt, kNmi, 0, 0, kIsaBus, 0, kAllLocalApics, kMpNmiLint});
   return entries;
 }
 
