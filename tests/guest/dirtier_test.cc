@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ostream>
+
 #include "tests/guest/guest_machine.h"
 
 namespace pacsvisor {
@@ -10,6 +12,8 @@ namespace {
 struct Size {
   uint64_t memory_bytes;
   uint32_t cpus;
+
+  friend void PrintTo(const Size& one, std::ostream* out) { *out << one.memory_bytes; }
 };
 
 class DirtierSizes : public testing::TestWithParam<Size> {};

@@ -1,9 +1,9 @@
 // The program is killed while its guest writes: what the guest was told to be durable is on the
 // disk, and the file system needs no more than its journal.
 //
-// PACSVISOR_KILLS=N kills N times in each test (default 2) and PACSVISOR_SEED=N begins with another
-// seed. SIGKILL takes the process, not the host's page cache: what a power cut takes is the matter
-// of tests/unit/vmm/disk/power_cut_test.cc.
+// Suites named Full kill many times; PACSVISOR_KILLS=N changes how many, PACSVISOR_SEED=N begins
+// with another seed. SIGKILL takes the process, not the host's page cache: what a power cut takes
+// is the matter of tests/unit/vmm/disk/power_cut_test.cc.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <ostream>
 #include <random>
 
 #include "tests/guest/churn/churn_model.h"
@@ -29,10 +30,13 @@ uint64_t NumberFromEnvironment(const char* name, uint64_t otherwise) {
 
 struct KillCase {
   const char* name;
+  uint64_t kills;
   uint32_t cpus;
   bool refuse_uring;
   DiskCache cache;
   uint32_t queues;
+
+  friend void PrintTo(const KillCase& one, std::ostream* out) { *out << one.kills << " kills"; }
 };
 
 class KilledVmm : public testing::TestWithParam<KillCase> {
@@ -103,7 +107,7 @@ class KilledVmm : public testing::TestWithParam<KillCase> {
 };
 
 TEST_P(KilledVmm, LosesNothingThatTheGuestFlushed) {
-  const uint64_t kills = NumberFromEnvironment("PACSVISOR_KILLS", 2);
+  const uint64_t kills = NumberFromEnvironment("PACSVISOR_KILLS", GetParam().kills);
   const uint64_t first_seed = NumberFromEnvironment("PACSVISOR_SEED", 1);
   for (uint64_t seed = first_seed; seed < first_seed + kills; ++seed) {
     std::mt19937_64 random(seed);
@@ -121,12 +125,15 @@ TEST_P(KilledVmm, LosesNothingThatTheGuestFlushed) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Engines, KilledVmm,
-    testing::Values(KillCase{"Uring1Cpu", 1, false, DiskCache::kWriteback, 1},
-                    KillCase{"Uring2CpusDirect", 2, false, DiskCache::kNone, 2},
-                    KillCase{"Threads2Cpus", 2, true, DiskCache::kWriteback, 2}),
-    [](const auto& one) { return std::string(one.param.name); });
+std::vector<KillCase> Cases(uint64_t kills) {
+  return {{"Uring1Cpu", kills, 1, false, DiskCache::kWriteback, 1},
+          {"Uring2CpusDirect", kills, 2, false, DiskCache::kNone, 2},
+          {"Threads2Cpus", kills, 2, true, DiskCache::kWriteback, 2}};
+}
+std::string NameOf(const testing::TestParamInfo<KillCase>& one) { return one.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(Engines, KilledVmm, testing::ValuesIn(Cases(2)), NameOf);
+INSTANTIATE_TEST_SUITE_P(Full, KilledVmm, testing::ValuesIn(Cases(12)), NameOf);
 
 }  // namespace
 }  // namespace pacsvisor

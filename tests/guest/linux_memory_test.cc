@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <ostream>
 
 #include "tests/guest/linux_guest.h"
 #include "vmm/memory/memory_layout.h"
@@ -13,6 +14,8 @@ namespace {
 struct MemoryCase {
   uint64_t mib;
   uint32_t cpus;
+
+  friend void PrintTo(const MemoryCase& one, std::ostream* out) { *out << one.mib << " MiB"; }
 };
 
 class LinuxMemory : public testing::TestWithParam<MemoryCase> {};

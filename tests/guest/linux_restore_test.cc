@@ -1,11 +1,13 @@
 // A Linux under load: paused, saved, copied whole with its disks, restored in a new process. Both
 // the restored machine and the first one go on, and neither finds a byte that is not as it left it.
 //
-// PACSVISOR_RESTORES=N repeats each test N times (default 1), each time at another instant.
+// Suites named Full do it many times, each time at another instant; PACSVISOR_RESTORES=N changes
+// how many.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <ostream>
 #include <random>
 
 #include "tests/guest/linux_guest.h"
@@ -42,14 +44,24 @@ echo pacs-job umount $?
 busybox poweroff -f
 )";
 
-class LinuxRestore : public testing::TestWithParam<uint32_t> {
+struct RestoreCase {
+  uint32_t cpus;
+  int restores;
+
+  friend void PrintTo(const RestoreCase& one, std::ostream* out) {
+    *out << one.restores << " restores";
+  }
+};
+
+class LinuxRestore : public testing::TestWithParam<RestoreCase> {
  protected:
   static constexpr uint64_t kMaxTicks = 60;
 
   LinuxRestore() {
-    config_ = LinuxConfig(files_, kLoad, GetParam(), 256 * kMiB);
-    config_.disks.push_back(
-        {.path = files_.MakeDisk("raw.raw", 24 * kMiB), .serial = "raw", .queues = GetParam()});
+    config_ = LinuxConfig(files_, kLoad, GetParam().cpus, 256 * kMiB);
+    config_.disks.push_back({.path = files_.MakeDisk("raw.raw", 24 * kMiB),
+                             .serial = "raw",
+                             .queues = GetParam().cpus});
     config_.disks.push_back({.path = files_.MakeFileSystem("files", 96 * kMiB), .serial = "fs"});
   }
 
@@ -112,13 +124,19 @@ class LinuxRestore : public testing::TestWithParam<uint32_t> {
   uint64_t ran_ns_ = 0;  // from the source's start to its pause: no less than its uptime then
 };
 
-INSTANTIATE_TEST_SUITE_P(Cpus, LinuxRestore, testing::Values(1, 2));
+std::string NameOf(const testing::TestParamInfo<RestoreCase>& one) {
+  return std::to_string(one.param.cpus) + "Cpus";
+}
+INSTANTIATE_TEST_SUITE_P(Cpus, LinuxRestore, testing::Values(RestoreCase{1, 1}, RestoreCase{2, 1}),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(Full, LinuxRestore,
+                         testing::Values(RestoreCase{1, 10}, RestoreCase{2, 10}), NameOf);
 
 TEST_P(LinuxRestore, GoesOnUnderLoadWithBothDisks) {
   const char* repeat = std::getenv("PACSVISOR_RESTORES");
-  const int count = repeat == nullptr ? 1 : std::atoi(repeat);
+  const int count = repeat == nullptr ? GetParam().restores : std::atoi(repeat);
   for (int i = 0; i < count && !HasFailure(); ++i) {
-    std::mt19937_64 random(GetParam() * 1000 + static_cast<uint64_t>(i));
+    std::mt19937_64 random(GetParam().cpus * 1000 + static_cast<uint64_t>(i));
     const uint64_t ticks = random() % kMaxTicks;
     SCOPED_TRACE(testing::Message() << "copy " << i << " after " << ticks << " ticks");
     const std::string copy = files_.Path("copy");
