@@ -19,7 +19,14 @@ constexpr uint64_t WordMask(uint64_t first, uint64_t count) {
 }  // namespace
 
 DirtyBitmap::DirtyBitmap(uint64_t block_count)
-    : block_count_(block_count), words_(DivideRoundUp(block_count, kBitsPerWord)) {}
+    : block_count_(block_count),
+      word_count_(DivideRoundUp(block_count, kBitsPerWord)),
+      // Not written here: the words of blocks that are never marked take no memory of the host.
+      words_(static_cast<std::atomic<uint64_t>*>(std::calloc(word_count_, sizeof(uint64_t)))) {
+  static_assert(sizeof(std::atomic<uint64_t>) == sizeof(uint64_t) &&
+                std::atomic<uint64_t>::is_always_lock_free);  // zero bytes are a zero
+  CHECK(words_ != nullptr || word_count_ == 0, "no memory for the marks of {} blocks", block_count);
+}
 
 void DirtyBitmap::Mark(BlockIndex block) { MarkRange(block, 1); }
 
@@ -39,7 +46,7 @@ void DirtyBitmap::MarkRange(BlockIndex first, uint64_t count) {
 }
 
 void DirtyBitmap::Return(std::span<const uint64_t> words) {
-  CHECK(words.size() == words_.size(), "{} words for {}", words.size(), words_.size());
+  CHECK(words.size() == word_count_, "{} words for {}", words.size(), word_count_);
   for (size_t i = 0; i < words.size(); ++i) {
     if (words[i] != 0) {
       words_[i].fetch_or(words[i], std::memory_order_release);
@@ -48,7 +55,7 @@ void DirtyBitmap::Return(std::span<const uint64_t> words) {
 }
 
 void DirtyBitmap::TakeInto(std::span<uint64_t> words) {
-  CHECK(words.size() == words_.size(), "{} words for {}", words.size(), words_.size());
+  CHECK(words.size() == word_count_, "{} words for {}", words.size(), word_count_);
   for (size_t i = 0; i < words.size(); ++i) {
     if (words_[i].load(std::memory_order_relaxed) != 0) {
       words[i] |= words_[i].exchange(0, std::memory_order_acquire);
@@ -64,7 +71,7 @@ bool DirtyBitmap::IsMarked(BlockIndex block) const {
 
 uint64_t DirtyBitmap::CountMarked() const {
   uint64_t count = 0;
-  for (const auto& word : words_) {
+  for (const auto& word : words()) {
     count += static_cast<uint64_t>(std::popcount(word.load(std::memory_order_relaxed)));
   }
   return count;

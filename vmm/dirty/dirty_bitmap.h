@@ -8,6 +8,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -32,15 +34,22 @@ class DirtyBitmap {
   // Takes the whole set, leaving it empty. `words` has word_count() elements; bit b of word w is
   // block 64 w + b. ORs into what `words` holds, so that several sources join in one set.
   void TakeInto(std::span<uint64_t> words);
-  uint64_t word_count() const { return words_.size(); }
+  uint64_t word_count() const { return word_count_; }
 
   // Any thread; a snapshot of a moving value.
   bool IsMarked(BlockIndex block) const;
   uint64_t CountMarked() const;
 
  private:
+  struct Free {
+    void operator()(std::atomic<uint64_t>* words) const { std::free(words); }
+  };
+
+  std::span<std::atomic<uint64_t>> words() const { return {words_.get(), word_count_}; }
+
   uint64_t block_count_;
-  std::vector<std::atomic<uint64_t>> words_;
+  uint64_t word_count_;
+  std::unique_ptr<std::atomic<uint64_t>[], Free> words_;
 };
 
 // The runs of set bits below `block_count`, in order.
