@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 
+#include "tests/support/needs_kvm.h"
 #include "tests/unit/vmm/cli/program_fixture.h"
 #include "tests/unit/vmm/cli/terminal_program.h"
 #include "vmm/control/control_client.h"
@@ -45,7 +46,6 @@ class RunBadInput : public ProgramTest {
     return Write(name + ".toml",
                  "name = \"" + name + "\"\nmemory = \"64M\"\n[boot]\nkernel = \"kernel\"\n" + more);
   }
-  static bool HasKvm() { return access("/dev/kvm", R_OK | W_OK) == 0; }
   static bool MayMount() {
     const pid_t child = fork();
     if (child == 0) {
@@ -59,9 +59,7 @@ class RunBadInput : public ProgramTest {
 };
 
 TEST_F(RunBadInput, ATruncatedKernelIsNamedWithItsSizes) {
-  if (!HasKvm()) {
-    GTEST_SKIP() << "no /dev/kvm";
-  }
+  NEEDS_KVM();
   constexpr uint64_t kLeftBytes = 4096;  // the headers, and little of what they promise
   std::filesystem::resize_file(Path("kernel"), kLeftBytes);
   const Outcome outcome = Run({"run", Config("m")});
@@ -72,9 +70,7 @@ TEST_F(RunBadInput, ATruncatedKernelIsNamedWithItsSizes) {
 }
 
 TEST_F(RunBadInput, AWrongInitrdIsNamed) {
-  if (!HasKvm()) {
-    GTEST_SKIP() << "no /dev/kvm";
-  }
+  NEEDS_KVM();
   Write("initrd", std::string(4096, 'x'));
   const Outcome outcome = Run({"run", Config("m", "initrd = \"initrd\"\n")});
   EXPECT_EQ(outcome.status, 1);
@@ -82,9 +78,7 @@ TEST_F(RunBadInput, AWrongInitrdIsNamed) {
 }
 
 TEST_F(RunBadInput, ADiskInUseIsRefusedWithItsHolder) {
-  if (!HasKvm()) {
-    GTEST_SKIP() << "no /dev/kvm";
-  }
+  NEEDS_KVM();
   const std::string bytes(4096, 'x');
   Write("disk", bytes);
   const std::string disk = "[[disk]]\npath = \"disk\"\n";
@@ -101,9 +95,7 @@ TEST_F(RunBadInput, ADiskInUseIsRefusedWithItsHolder) {
 }
 
 TEST_F(RunBadInput, AKilledMachineIsGoneFromPsAndItsNameAndDiskAreFree) {
-  if (!HasKvm()) {
-    GTEST_SKIP() << "no /dev/kvm";
-  }
+  NEEDS_KVM();
   Write("disk", std::string(4096, 'x'));
   const std::string config = Config("m", "[[disk]]\npath = \"disk\"\n");
   {
@@ -177,9 +169,7 @@ TEST_F(RunBadInput, AConsoleLogThatNobodyReadsIsNoReasonToHang) {
 
 // The next file opened, a disk, would else be standard output.
 TEST_F(RunBadInput, WithItsStreamsClosedTheConsoleDoesNotGoIntoADisk) {
-  if (!HasKvm()) {
-    GTEST_SKIP() << "no /dev/kvm";
-  }
+  NEEDS_KVM();
   const std::string bytes(4096, 'x');
   for (const char* name : {"a", "b", "c"}) {
     Write(name, bytes);
@@ -209,9 +199,7 @@ TEST_F(RunBadInput, WithItsStreamsClosedTheConsoleDoesNotGoIntoADisk) {
 }
 
 TEST_F(RunBadInput, AStopWhileItStartsStartsNothing) {
-  if (!HasKvm()) {
-    GTEST_SKIP() << "no /dev/kvm";
-  }
+  NEEDS_KVM();
   // Pending from before the first instruction of the program.
   const Outcome outcome = Run({"run", Config("m")}, [] {
     sigset_t set;

@@ -6,6 +6,7 @@
 #include <sstream>
 #include <string>
 
+#include "tests/support/needs_kvm.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/unit/vmm/cli/terminal_program.h"
 #include "vmm/control/control_client.h"
@@ -28,6 +29,7 @@ class RunGuest : public testing::Test {
         << "name = \"dirt\"\nmemory = \"64M\"\nboot.kernel = \"" PACSVISOR_DIRTIER
            "\"\nconsole.log = \"console.log\"\n";
   }
+  void SetUp() override { NEEDS_KVM(); }
   ControlClient Client() { return ControlClient(base_ + "/dirt/control.sock"); }
 
   TemporaryDirectory directory_;

@@ -5,6 +5,8 @@
 
 #include <set>
 
+#include "tests/support/needs_kvm.h"
+
 namespace pacsvisor {
 namespace {
 
@@ -16,6 +18,7 @@ constexpr uint32_t kExtendedEcxSvm = 1u << 2;
 class CpuidTest : public testing::Test {
  protected:
   void SetUp() override {
+    NEEDS_KVM();
     Result<std::unique_ptr<KvmSystem>> opened = KvmSystem::Open();
     ASSERT_TRUE(opened.ok()) << opened.error().message();
     system_ = std::move(opened).value();

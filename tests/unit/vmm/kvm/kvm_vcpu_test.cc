@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/support/needs_kvm.h"
 #include "vmm/kvm/cpuid.h"
 #include "vmm/kvm/interrupt_routes.h"
 #include "vmm/kvm/kvm_vm.h"
@@ -19,6 +20,7 @@ constexpr uint64_t kCodeStart = 0x1000;
 class KvmVcpuTest : public testing::Test {
  protected:
   void SetUp() override {
+    NEEDS_KVM();
     system_ = KvmSystem::Open().value();
     Build();
   }

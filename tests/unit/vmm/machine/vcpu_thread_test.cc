@@ -6,6 +6,7 @@
 #include <atomic>
 #include <future>
 
+#include "tests/support/needs_kvm.h"
 #include "vmm/base/byte_order.h"
 #include "vmm/base/clock.h"
 #include "vmm/kvm/cpuid.h"
@@ -51,6 +52,7 @@ class EchoDevice : public BusDevice {
 class VcpuThreadTest : public testing::Test {
  protected:
   void SetUp() override {
+    NEEDS_KVM();
     system_ = KvmSystem::Open().value();
     memory_ =
         GuestMemory::Create(MemoryLayout::Create(4 * kMiB, 40).value(), MemoryBacking::kAnonymous)
