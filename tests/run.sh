@@ -58,22 +58,17 @@ run_ctest() {
     ctest --label-regex "$2" --no-tests=error --output-on-failure --parallel "$3") || failed=1
 }
 
-# What runs under which sanitizer. The tests of kvm, machine, control and cli drive /dev/kvm, signals and
-# whole processes; they run in the release build only so far.
-ADDRESS_TESTS=(
-  vmm_base vmm_dirty vmm_state vmm_memory vmm_disk firmware_acpi firmware_boot devices_bus devices_pci
-  devices_virtio devices_block devices_net devices_console devices_rng devices_platform
-)
+# All unit tests run under the address sanitizer; under the thread sanitizer those of folders that
+# start threads, or are called from several.
 THREAD_TESTS=(
-  vmm_base vmm_dirty vmm_memory vmm_disk devices_bus devices_virtio devices_block devices_net
-  devices_console devices_platform
+  vmm_base vmm_memory vmm_disk vmm_kvm vmm_snapshot vmm_sandbox vmm_machine vmm_control vmm_cli
+  devices_bus devices_pci devices_virtio devices_block devices_net devices_console devices_rng
+  devices_platform
 )
 
 # The sanitizer builds first: the release build's guests come last and end in the summary.
 if wanted asan; then
-  mapfile -t replays < <(sed -n 's/^pacsvisor_fuzz_target(\([a-z_]*\).*/\1_fuzz_replay/p' \
-    "$here/fuzz/CMakeLists.txt")
-  build_pacsvisor asan "${ADDRESS_TESTS[@]/%/_test}" "${replays[@]}"
+  build_pacsvisor asan pacsvisor_tests
   run_ctest asan '^(unit|fuzz)$' 2
 fi
 if wanted tsan; then
