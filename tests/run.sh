@@ -66,6 +66,13 @@ THREAD_TESTS=(
   devices_platform
 )
 
+# The unit tests load stock kernels too.
+if wanted unit || wanted asan; then
+  for series in 6.1 6.12; do
+    run_step "Debian's kernel $series" bash "$here/../guests/lib/kernels.sh" "$series"
+  done
+fi
+
 # The sanitizer builds first: the release build's guests come last and end in the summary.
 if wanted asan; then
   build_pacsvisor asan pacsvisor_tests
