@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
 # Measures pacsvisor as a whole, beside QEMU on the same host, kernel, image and back ends.
 #
-# usage: bash bench/run.sh [start|memory|block|net|all] [options]
+# usage: bash bench/run.sh [start|memory|block|net|snapshot|all] [options]
 #   start    from exec and main() to the first guest instruction, to init, to Orthanc answering
 #   memory   private dirty memory beside the guest's
 #   block    fio in the guest on a virtio disk
 #   net      iperf3 between guest and host over virtio-net: TAP and the user-mode network
-#   all      the four of them (the default)
+#   snapshot the guest's pause, and until durable: incremental snapshots beside QEMU's ways to a file
+#   all      all of them (the default)
 #
-#   --runs N         of each VMM, taking turns (5; block and net 3)
+#   --runs N         of each VMM, taking turns (5; block and net 3; snapshot: 20 of one guest)
 #   --seconds N      of one fio or iperf3 run (5)
 #   --only WORD      only the cases whose name contains WORD (several times: any of them)
 #   --cpus N         the guest's processors (1)
 #   --json FILE      every single figure with the conditions, as JSON
 #   --pacsvisor FILE a pacsvisor built elsewhere; nothing is compiled then
 #   --against FILE   a second pacsvisor to compare with, such as the one before a change
+#   --unfiltered     with a second run of the same pacsvisor without its system call filters
 #   --no-qemu        without QEMU
 #
 # The guest is the native Linux of guests/native-linux, which every KVM runs at native speed, over

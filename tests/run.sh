@@ -50,12 +50,12 @@ wanted() { [[ " ${parts[*]} " == *" $1 "* ]]; }
 need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${GUEST_PACKAGES[@]}" \
   "${NESTED_PACKAGES[@]}"
 
-# run_ctest PRESET LABELS JOBS: LABELS is a regular expression.
+# run_ctest PRESET LABELS JOBS [OPTION…]: LABELS is a regular expression; more options of ctest.
 failed=0
 run_ctest() {
   say "tests: $1 build, $2"
-  (cd "$PACSVISOR_ROOT/build/$1" &&
-    ctest --label-regex "$2" --no-tests=error --output-on-failure --parallel "$3") || failed=1
+  (cd "$PACSVISOR_ROOT/build/$1" && ctest --label-regex "$2" --no-tests=error \
+    --output-on-failure --parallel "$3" "${@:4}") || failed=1
 }
 
 # All unit tests run under the address sanitizer; under the thread sanitizer those of folders that
@@ -98,6 +98,11 @@ if wanted nested; then
 fi
 if wanted full; then
   bash "$here/guest/prepare.sh"
+  build_pacsvisor tsan guest_test
+  # Not those that copy a guest's memory as it is, or kill what the sanitizer watches.
+  TSAN_OPTIONS=suppressions=$here/guest/thread_sanitizer.supp \
+    run_ctest tsan '^guest$' 1 --exclude-regex 'Restore|Killed|Snapshot|bench/'
+  bash "$here/mutations/run.sh" || failed=1
   bash "$here/nested/prepare.sh"
   run_ctest release '^full$' 1
 fi

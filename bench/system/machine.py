@@ -130,14 +130,17 @@ def _in_namespace(machine, command):
 
 
 class Pacsvisor:
-    def __init__(self, program, name="pacsvisor"):
+    def __init__(self, program, name="pacsvisor", seccomp=True):
         self.program = program
         self.name = name
+        self._seccomp = seccomp
 
-    def start(self, machine, directory):
+    def start(self, machine, directory, store=""):
         path = os.path.join(directory, "VM.toml")
         with open(path, "w", encoding="utf-8") as file:
             file.write(self._toml(machine))
+            if store:
+                file.write(f'[store]\npath = "{store}"\n')
         command = [self.program, "run", path]
         self.environment = {"PACSVISOR_RUNTIME_DIR": os.path.join(directory, "runtime")}
         return Running(_in_namespace(machine, command), directory, self.environment)
@@ -148,8 +151,7 @@ class Pacsvisor:
                                 text=True, timeout=10, env={**os.environ, **self.environment})
         return result.stdout
 
-    @staticmethod
-    def _toml(machine):
+    def _toml(self, machine):
         lines = ['name = "bench"', f"cpus = {machine.cpus}", f'memory = "{machine.memory_mib}M"',
                  "[boot]", f'kernel = "{machine.kernel}"', f'cmdline = "{machine.cmdline}"']
         for disk in machine.disks:
@@ -163,6 +165,8 @@ class Pacsvisor:
             else:
                 forwards = ", ".join(f'"127.0.0.1:{port}:{port}"' for port in net.forwards)
                 lines.append(f"forward = [{forwards}]")
+        if not self._seccomp:
+            lines += ["[sandbox]", "seccomp = false"]
         return "\n".join(lines) + "\n"
 
 
@@ -176,7 +180,7 @@ class Qemu:
         if vhost:
             self.name = "qemu+vhost"
 
-    def start(self, machine, directory):
+    def start(self, machine, directory, qmp=""):
         command = [
             "qemu-system-x86_64", "-M", "microvm,pit=off,pic=off,rtc=on,pcie=on,acpi=on",
             "-accel", "kvm", "-cpu", "host,-arch-capabilities", "-m", str(machine.memory_mib),
@@ -187,6 +191,8 @@ class Qemu:
             command += self._disk(index, disk)
         for index, net in enumerate(machine.nets):
             command += self._net(index, net)
+        if qmp:
+            command += ["-qmp", f"unix:{qmp},server=on,wait=off"]
         return Running(_in_namespace(machine, command), directory)
 
     @staticmethod

@@ -12,9 +12,11 @@ import guest_files
 import machine
 import memory
 import net
+import snapshot
 import start
 
-PARTS = {"start": start, "memory": memory, "block": block, "net": net}
+PARTS = {"start": start, "memory": memory, "block": block, "net": net,
+         "snapshot": snapshot}
 
 
 class Bench:
@@ -27,6 +29,8 @@ class Bench:
         self.peers = not options.no_qemu
         self.pacsvisor = machine.Pacsvisor(options.pacsvisor)
         self._against = [machine.Pacsvisor(options.against, "against")] if options.against else []
+        if options.unfiltered:
+            self._against.append(machine.Pacsvisor(options.pacsvisor, "unfiltered", seccomp=False))
         self.build = os.path.dirname(os.path.dirname(os.path.dirname(options.pacsvisor)))
         self._only = options.only
         self._files = options.files
@@ -55,6 +59,7 @@ def parse():
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--json")
     parser.add_argument("--against")
+    parser.add_argument("--unfiltered", action="store_true")
     parser.add_argument("--no-qemu", action="store_true")
     parser.add_argument("--pacsvisor", required=True)
     parser.add_argument("--files", required=True)

@@ -114,6 +114,9 @@ bool BlockQueueServer::TakeFromQueue(uint16_t index) {
   }
   ring->DisableNotifications();
   for (unsigned count = 0; count < kBatch && !failed_; ++count) {
+    if (options_.limiter != nullptr && !options_.limiter->Admit()) {
+      return false;  // what is in the ring stays there, unannounced, until the timer calls Service
+    }
     switch (ring->Pop(chain_)) {
       case Virtqueue::PopResult::kChain:
         Accept(index);
@@ -128,7 +131,7 @@ bool BlockQueueServer::TakeFromQueue(uint16_t index) {
         ring->DisableNotifications();
         break;
       case Virtqueue::PopResult::kBroken:
-        Fail(ring->broken_reason());
+        Fail(ring->broken_rule(), ring->broken_reason());
         break;
     }
   }
@@ -147,7 +150,8 @@ void BlockQueueServer::TakeRecorded() {
     const bool broken = ring != nullptr && ring->broken();
     const int in_flight = ring == nullptr ? 0 : ring->in_flight();
     if (!recorded.empty() && !broken && count != in_flight) {
-      Fail(fmt::format("saved state: {} requests of queue {}, but {} in flight", count, index,
+      Fail(GuestFault::kSavedBroken,
+           fmt::format("saved state: {} requests of queue {}, but {} in flight", count, index,
                        in_flight));
       return;
     }
@@ -155,7 +159,7 @@ void BlockQueueServer::TakeRecorded() {
   for (const RecordedHead& one : recorded) {
     Virtqueue& ring = *queues_[one.queue].ring;
     if (ring.ReadChain(one.head, chain_) == Virtqueue::PopResult::kBroken) {
-      Fail(ring.broken_reason());
+      Fail(ring.broken_rule(), ring.broken_reason());
     }
     if (failed_) {
       return;
@@ -167,11 +171,15 @@ void BlockQueueServer::TakeRecorded() {
 void BlockQueueServer::Accept(uint16_t queue) {
   // One head twice in flight: the driver has made a chain available that it does not own.
   if (queues_[queue].by_head[chain_.head] != nullptr) {
-    Fail(fmt::format("head {} is in flight already", chain_.head));
+    Fail(GuestFault::kHeadInFlight, fmt::format("head {} is in flight already", chain_.head));
     return;
   }
   ParseBlockRequest(memory_, chain_, limits_, parsed_);
+  if (options_.limiter != nullptr) {
+    Charge();
+  }
   if (!parsed_.complaint.empty()) {
+    transport_.guest_faults().Count(parsed_.fault);
     log_.Log(LogLevel::kWarning, "{}: queue {}: {}", options_.name, queue, parsed_.complaint);
   }
   switch (parsed_.action) {
@@ -183,8 +191,19 @@ void BlockQueueServer::Accept(uint16_t queue) {
     case ParsedBlockRequest::Action::kGetId:
       return AnswerId(queue);
     case ParsedBlockRequest::Action::kNeedsReset:
-      return Fail(parsed_.complaint);
+      return Fail(parsed_.fault, parsed_.complaint, Rule::kCounted);
   }
+}
+
+// Each request is an operation, a discard or write-zeroes one for each segment. Bytes are what is
+// read, written or zeroed: a discard moves none.
+void BlockQueueServer::Charge() {
+  const bool discard = parsed_.operation == BlockOperation::kDiscard;
+  uint64_t bytes = 0;
+  for (const ParsedBlockRequest::Segment& segment : parsed_.segments) {
+    bytes += discard ? 0 : segment.size_bytes;
+  }
+  options_.limiter->Charge(bytes, std::max<uint64_t>(1, parsed_.segments.size()));
 }
 
 void BlockQueueServer::AnswerId(uint16_t queue) {
@@ -237,7 +256,10 @@ void BlockQueueServer::SubmitNextSegment(Slot& slot) {
   backend_.Submit(slot.request);
 }
 
-void BlockQueueServer::Fail(std::string_view reason) {
+void BlockQueueServer::Fail(GuestFault rule, std::string_view reason, Rule counted) {
+  if (counted == Rule::kCount) {
+    transport_.guest_faults().Count(rule);
+  }
   if (!std::exchange(failed_, true)) {
     transport_.NeedsReset(reason);
   }

@@ -21,6 +21,7 @@
 #include "devices/block/block_request_parser.h"
 #include "devices/virtio/virtio_device.h"
 #include "vmm/base/log.h"
+#include "vmm/base/rate_limiter.h"
 #include "vmm/base/thread_annotations.h"
 #include "vmm/disk/block_backend.h"
 #include "vmm/memory/guest_io_vector.h"
@@ -35,7 +36,8 @@ class BlockQueueServer {
     std::string name;    // for messages
     std::string serial;  // at most 20 bytes
     uint16_t queue_count = 1;
-    BlockRequestLimits limits;  // discard and write_zeroes as offered
+    BlockRequestLimits limits;             // discard and write_zeroes as offered
+    std::shared_ptr<RateLimiter> limiter;  // null: no limit
   };
 
   // All borrowed; they outlive the server.
@@ -44,8 +46,8 @@ class BlockQueueServer {
   // Waits for the host's I/O. The worker has ended.
   ~BlockQueueServer();
 
-  // Worker thread: does all there is to do, until the rings are empty and the disk has nothing to
-  // report.
+  // Worker thread: does all there is to do, until the rings are empty (or the limit is reached: the
+  // limiter's timer is set) and the disk has nothing to report.
   void Service();
 
   // vCPU threads.
@@ -97,12 +99,15 @@ class BlockQueueServer {
   // New requests. True when there may be more.
   bool TakeRequests() REQUIRES(mutex_);
   bool TakeFromQueue(uint16_t index) REQUIRES(mutex_);
+  void Charge() REQUIRES(mutex_);  // what is in parsed_
   void TakeRecorded() REQUIRES(mutex_);
   void Accept(uint16_t queue) REQUIRES(mutex_);  // what is in chain_
   void AnswerId(uint16_t queue) REQUIRES(mutex_);
   void Start(uint16_t queue) REQUIRES(mutex_);
   void SubmitNextSegment(Slot& slot) REQUIRES(mutex_);
-  void Fail(std::string_view reason) REQUIRES(mutex_);
+  // `counted`: the rule is in the counts already.
+  enum class Rule { kCount, kCounted };
+  void Fail(GuestFault rule, std::string_view reason, Rule counted = Rule::kCount) REQUIRES(mutex_);
   Slot& TakeSlot() REQUIRES(mutex_);
   void FreeSlot(Slot& slot) REQUIRES(mutex_);
   std::vector<RecordedHead> HeadsInFlight() const REQUIRES(mutex_);

@@ -76,22 +76,26 @@ class Parser {
       case VirtioBlockType::kWriteZeroes:
         return ParseSegments(BlockOperation::kWriteZeroes, limits_.write_zeroes);
     }
-    Refuse(VirtioBlockStatus::kUnsupported, "request of an unknown type");
+    Refuse(VirtioBlockStatus::kUnsupported, GuestFault::kBlockUnknownType,
+           "request of an unknown type");
   }
 
  private:
-  void Refuse(VirtioBlockStatus status, std::string_view complaint) {
+  void Refuse(VirtioBlockStatus status, GuestFault fault, std::string_view complaint) {
     request_.action = Action::kAnswer;
     request_.status = status;
+    request_.fault = fault;
     request_.complaint = complaint;
   }
 
   bool FindEnds(VirtioBlockHeader& header) {
     if (chain_.readable_bytes < sizeof(header)) {
+      request_.fault = GuestFault::kBlockNoHeader;
       request_.complaint = "request without a whole header";
       return false;
     }
     if (chain_.writable_bytes == 0) {
+      request_.fault = GuestFault::kBlockNoStatus;
       request_.complaint = "request without a status byte";
       return false;
     }
@@ -100,6 +104,7 @@ class Parser {
     // A trivially copyable structure may be written as bytes.
     if (!Gather(memory_, chain_.readable, 0,
                 {reinterpret_cast<uint8_t*>(&header), sizeof(header)})) {
+      request_.fault = GuestFault::kBlockNoHeader;
       request_.complaint = "request header outside memory";
       return false;
     }
@@ -122,14 +127,21 @@ class Parser {
         read ? chain_.writable_bytes - 1 : chain_.readable_bytes - sizeof(header);
     // 5.2.6.2: a write to a read-only device fails with IOERR and writes nothing.
     if (!read && limits_.read_only) {
-      return Refuse(VirtioBlockStatus::kIoError, "write to a read-only disk");
+      return Refuse(VirtioBlockStatus::kIoError, GuestFault::kBlockReadOnly,
+                    "write to a read-only disk");
     }
     if (!IsAligned(size_bytes, kSectorSizeBytes)) {
-      return Refuse(VirtioBlockStatus::kIoError, "data is not a whole number of sectors");
+      return Refuse(VirtioBlockStatus::kIoError, GuestFault::kBlockPartialSector,
+                    "data is not a whole number of sectors");
+    }
+    if (size_bytes > limits_.max_data_bytes) {
+      return Refuse(VirtioBlockStatus::kIoError, GuestFault::kBlockTooMuchData,
+                    "more data than a request may have (64 MiB)");
     }
     const std::optional<uint64_t> offset = OffsetOnDisk(header.sector, size_bytes);
     if (!offset.has_value()) {
-      return Refuse(VirtioBlockStatus::kIoError, "sectors behind the end of the disk");
+      return Refuse(VirtioBlockStatus::kIoError, GuestFault::kBlockBeyondEnd,
+                    "sectors behind the end of the disk");
     }
     request_.operation = operation;
     request_.action = size_bytes == 0 ? Action::kAnswer : Action::kSubmit;
@@ -147,23 +159,26 @@ class Parser {
 
   void ParseSegments(BlockOperation operation, bool negotiated) {
     if (limits_.read_only) {
-      return Refuse(VirtioBlockStatus::kIoError, "discard or write-zeroes on a read-only disk");
+      return Refuse(VirtioBlockStatus::kIoError, GuestFault::kBlockReadOnly,
+                    "discard or write-zeroes on a read-only disk");
     }
     if (!negotiated) {
-      return Refuse(VirtioBlockStatus::kUnsupported, "discard or write-zeroes not negotiated");
+      return Refuse(VirtioBlockStatus::kUnsupported, GuestFault::kBlockNotNegotiated,
+                    "discard or write-zeroes not negotiated");
     }
     const uint64_t size_bytes = chain_.readable_bytes - sizeof(VirtioBlockHeader);
     const uint64_t count = size_bytes / sizeof(VirtioBlockSegment);
     if (count == 0 || size_bytes % sizeof(VirtioBlockSegment) != 0 ||
         count > limits_.max_segments) {
-      return Refuse(VirtioBlockStatus::kIoError,
+      return Refuse(VirtioBlockStatus::kIoError, GuestFault::kBlockSegments,
                     "wrong number of discard or write-zeroes segments");
     }
     std::vector<VirtioBlockSegment> segments(count);
     // An array of trivially copyable structures may be written as bytes.
     if (!Gather(memory_, chain_.readable, sizeof(VirtioBlockHeader),
                 {reinterpret_cast<uint8_t*>(segments.data()), size_bytes})) {
-      return Refuse(VirtioBlockStatus::kIoError, "segments outside memory");
+      return Refuse(VirtioBlockStatus::kIoError, GuestFault::kBlockSegments,
+                    "segments outside memory");
     }
     request_.operation = operation;
     for (const VirtioBlockSegment& segment : segments) {
@@ -179,13 +194,15 @@ class Parser {
     const uint32_t allowed =
         request_.operation == BlockOperation::kWriteZeroes ? kVirtioBlockSegmentUnmap : 0;
     if ((segment.flags & ~allowed) != 0) {
-      Refuse(VirtioBlockStatus::kUnsupported, "segment with unknown flags");
+      Refuse(VirtioBlockStatus::kUnsupported, GuestFault::kBlockSegments,
+             "segment with unknown flags");
       return false;
     }
     const uint64_t size_bytes = uint64_t{segment.sector_count} * kSectorSizeBytes;
     const std::optional<uint64_t> offset = OffsetOnDisk(segment.sector, size_bytes);
     if (segment.sector_count > limits_.max_segment_sectors || !offset.has_value()) {
-      Refuse(VirtioBlockStatus::kIoError, "segment too long or behind the end of the disk");
+      Refuse(VirtioBlockStatus::kIoError, GuestFault::kBlockSegments,
+             "segment too long or behind the end of the disk");
       return false;
     }
     if (size_bytes > 0) {

@@ -20,6 +20,9 @@ struct BlockRequestLimits {
   bool read_only = false;
   bool discard = false;       // negotiated
   bool write_zeroes = false;  // negotiated
+  // Of one read or write: more than any driver makes of itself (Linux 1.25 MiB, Windows 2 MiB), and
+  // little enough that neither a reset nor a rate limit waits long for the last one.
+  uint64_t max_data_bytes = uint64_t{64} << 20;
   uint32_t max_segments = 32;
   uint32_t max_segment_sectors = 1u << 21;  // 1 GiB
 };
@@ -41,6 +44,7 @@ struct ParsedBlockRequest {
   VirtioBlockStatus status = VirtioBlockStatus::kOk;
   // Why a request is refused; empty when the driver did nothing wrong.
   std::string_view complaint;
+  GuestFault fault = GuestFault::kBlockUnknownType;  // which rule, where there is a complaint
   GuestAddress status_address;
   BlockOperation operation = BlockOperation::kRead;
   std::vector<Segment> segments;  // kSubmit: none for flush, one for reads and writes

@@ -96,7 +96,8 @@ Status VirtioBlock::Attach(VirtioTransport& transport, GuestMemory& memory) {
   CHECK(server_ == nullptr, "{} attached twice", options_.name);
   transport_ = &transport;
   server_ = std::make_unique<BlockQueueServer>(
-      BlockQueueServer::Options{options_.name, options_.serial, options_.queue_count, Limits()},
+      BlockQueueServer::Options{options_.name, options_.serial, options_.queue_count, Limits(),
+                                options_.limiter},
       *backend_, transport, memory);
   worker_ = TRY(EventLoop::Create(options_.name));
   doorbells_ = std::make_unique<DoorbellWatch>(*worker_);
@@ -108,6 +109,12 @@ Status VirtioBlock::Attach(VirtioTransport& transport, GuestMemory& memory) {
     wake_.Consume();
     server_->Service();
   }));
+  if (options_.limiter != nullptr) {
+    TRY(worker_->Add(options_.limiter->timer_fd(), EPOLLIN, [this](uint32_t) {
+      options_.limiter->ConsumeTimer();
+      server_->Service();
+    }));
+  }
   return worker_->Start();
 }
 
@@ -121,7 +128,9 @@ void VirtioBlock::ReadConfig(uint64_t offset, std::span<uint8_t> data) {
 }
 
 // Nothing is writable without CONFIG_WCE.
-void VirtioBlock::WriteConfig(uint64_t /*offset*/, std::span<const uint8_t> /*data*/) {}
+void VirtioBlock::WriteConfig(uint64_t /*offset*/, std::span<const uint8_t> /*data*/) {
+  transport_->guest_faults().Count(GuestFault::kReadOnlyRegister);
+}
 
 void VirtioBlock::Activate(const VirtioActivation& activation) {
   server_->Activate(activation);
@@ -142,10 +151,16 @@ void VirtioBlock::Activate(const VirtioActivation& activation) {
 
 void VirtioBlock::StartReset() {
   server_->StartReset();
-  worker_->Post([this] { doorbells_->Unwatch(); });
+  resets_pending_.fetch_add(1);
+  worker_->Post([this] {
+    doorbells_->Unwatch();
+    resets_pending_.fetch_sub(1);
+  });
 }
 
-bool VirtioBlock::ResetComplete() const { return server_->ResetComplete(); }
+bool VirtioBlock::ResetComplete() const {
+  return resets_pending_.load() == 0 && server_->ResetComplete();
+}
 
 void VirtioBlock::Pause() { server_->Pause(); }
 

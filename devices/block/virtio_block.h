@@ -6,6 +6,7 @@
 // prefers.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -30,6 +31,7 @@ class VirtioBlock : public VirtioDevice {
     std::string name;          // "disk0"
     std::string serial;        // at most 20 printable ASCII characters; the guest sees it
     uint16_t queue_count = 1;  // 1 to 16
+    std::shared_ptr<RateLimiter> limiter = nullptr;  // of this disk alone; null: no limit
   };
   static constexpr uint16_t DefaultQueueCount(uint32_t vcpus) {
     return static_cast<uint16_t>(vcpus < 1 ? 1 : vcpus > 4 ? 4 : vcpus);
@@ -76,6 +78,9 @@ class VirtioBlock : public VirtioDevice {
   VirtioTransport* transport_ = nullptr;
   // Any thread; brings its own lock.
   std::unique_ptr<BlockQueueServer> server_;
+  // Resets that the worker has not heard of. A reset is complete without them only, so that a
+  // driver that resets without end cannot pile up work (and descriptors) before a slow worker.
+  std::atomic<unsigned> resets_pending_ = 0;
   // Owned by the worker.
   std::unique_ptr<DoorbellWatch> doorbells_;
   // Ends first.

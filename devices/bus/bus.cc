@@ -5,6 +5,12 @@
 
 namespace pacsvisor {
 
+void Bus::Reserve(uint64_t start, uint64_t size_bytes) {
+  const std::unique_lock lock(mutex_);
+  const bool added = entries_.emplace(start, Entry{size_bytes, nullptr}).second;
+  CHECK(added, "{} range at {:#x} reserved twice", name_, start);
+}
+
 Status Bus::Insert(uint64_t start, uint64_t size_bytes, BusDevice& device) {
   CHECK(size_bytes > 0, "{} range at {:#x} is empty", name_, start);
   if (start >= end_ || size_bytes > end_ - start) {
@@ -16,6 +22,13 @@ Status Bus::Insert(uint64_t start, uint64_t size_bytes, BusDevice& device) {
   const bool hits_next = next != entries_.end() && next->first - start < size_bytes;
   const bool hits_previous = next != entries_.begin() &&
                              start - std::prev(next)->first < std::prev(next)->second.size_bytes;
+  const bool reserved = (hits_next && next->second.device == nullptr) ||
+                        (hits_previous && std::prev(next)->second.device == nullptr);
+  if (reserved) {
+    return Error::Make(ErrorCode::kPermissionDenied,
+                       "{} range {:#x}+{:#x} overlaps memory or the processor's own devices", name_,
+                       start, size_bytes);
+  }
   if (hits_next || hits_previous) {
     return Error::Make(ErrorCode::kBusy, "{} range {:#x}+{:#x} overlaps another device's", name_,
                        start, size_bytes);
@@ -47,6 +60,7 @@ bool Bus::Read(uint64_t address, std::span<uint8_t> data) const {
   const Hit hit = Find(address, data.size());
   if (hit.device == nullptr) {
     std::fill(data.begin(), data.end(), uint8_t{0xff});
+    faults_.Count(unanswered_);
     return false;
   }
   hit.device->Read(hit.offset, data);
@@ -56,6 +70,7 @@ bool Bus::Read(uint64_t address, std::span<uint8_t> data) const {
 bool Bus::Write(uint64_t address, std::span<const uint8_t> data) const {
   const Hit hit = Find(address, data.size());
   if (hit.device == nullptr) {
+    faults_.Count(unanswered_);
     return false;
   }
   hit.device->Write(hit.offset, data);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "devices/bus/bus_device.h"
+#include "devices/bus/guest_fault.h"
 #include "vmm/base/result.h"
 
 namespace pacsvisor {
@@ -16,9 +17,14 @@ namespace pacsvisor {
 class Bus {
  public:
   // `name` for messages: "I/O port" or "MMIO". `end` is the first address behind the space.
-  Bus(std::string name, uint64_t end) : name_(std::move(name)), end_(end) {}
+  // What no device answers is counted as `unanswered`.
+  Bus(std::string name, uint64_t end, GuestFault unanswered = GuestFault::kMmioUnanswered)
+      : name_(std::move(name)), end_(end), unanswered_(unanswered) {}
 
-  // Refused (kBusy) when the range overlaps another: a guest may lay BARs over each other.
+  // Nothing can be inserted there: memory, and what the processor's own devices answer.
+  void Reserve(uint64_t start, uint64_t size_bytes);
+  // Refused when the range overlaps another's (kBusy: a guest may lay BARs over each other) or a
+  // reserved one (kPermissionDenied), or is not in the space (kInvalidArgument).
   Status Insert(uint64_t start, uint64_t size_bytes, BusDevice& device);
   void Remove(uint64_t start);
 
@@ -27,10 +33,12 @@ class Bus {
   bool Read(uint64_t address, std::span<uint8_t> data) const;
   bool Write(uint64_t address, std::span<const uint8_t> data) const;
 
+  const GuestFaultCounters& faults() const { return faults_; }
+
  private:
   struct Entry {
     uint64_t size_bytes;
-    BusDevice* device;
+    BusDevice* device;  // null: reserved
   };
   struct Hit {
     BusDevice* device;  // null when none
@@ -40,6 +48,8 @@ class Bus {
 
   const std::string name_;
   const uint64_t end_;
+  const GuestFault unanswered_;
+  mutable GuestFaultCounters faults_;
   mutable std::shared_mutex mutex_;
   std::map<uint64_t, Entry> entries_;
 };

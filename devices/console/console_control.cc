@@ -22,9 +22,10 @@ void ConsoleDevice::ReadControl() {
       break;
     }
     if (result == Virtqueue::PopResult::kBroken) {
-      Fail(queue->broken_reason());
+      Fail(queue->broken_rule(), queue->broken_reason());
     } else if (!ReadMessage(chain)) {
-      Fail("control message shorter than its header, or in a buffer to be written");
+      Fail(chain.writable.empty() ? GuestFault::kBufferTooShort : GuestFault::kBufferDirection,
+           "control message shorter than its header, or in a buffer to be written");
     } else {
       queue->Push(chain.head, 0);
     }
@@ -61,6 +62,7 @@ void ConsoleDevice::HandleMessage(const VirtioConsoleControl& message) {
     return;
   }
   if (message.port >= ports_.size() || !ports_[message.port]->exists()) {
+    transport_->guest_faults().Count(GuestFault::kConsoleNoSuchPort);
     control_log_.Log(LogLevel::kWarning, "{}: the driver speaks of port {}, which is not there",
                      name_, message.port);
     return;
@@ -75,6 +77,7 @@ void ConsoleDevice::HandleMessage(const VirtioConsoleControl& message) {
       port.set_guest_open(message.value == 1);
       break;
     default:
+      transport_->guest_faults().Count(GuestFault::kConsoleUnknownEvent);
       control_log_.Log(LogLevel::kWarning, "{}: control message {} is none of the driver's", name_,
                        message.event);
   }
@@ -143,10 +146,13 @@ bool ConsoleDevice::Tell(const ConsolePort& port, ConsoleEvent event, uint16_t v
     return false;
   }
   std::vector<uint8_t> bytes(sizeof(message) + text.size());
-  if (result == Virtqueue::PopResult::kBroken || !chain.readable.empty() ||
-      chain.writable_bytes < bytes.size()) {
-    Fail(result == Virtqueue::PopResult::kBroken ? queue->broken_reason()
-                                                 : "control buffer without room for a message");
+  if (result == Virtqueue::PopResult::kBroken) {
+    Fail(queue->broken_rule(), queue->broken_reason());
+    return false;
+  }
+  if (!chain.readable.empty() || chain.writable_bytes < bytes.size()) {
+    Fail(chain.readable.empty() ? GuestFault::kBufferTooShort : GuestFault::kBufferDirection,
+         "control buffer without room for a message");
     return false;
   }
   std::memcpy(bytes.data(), &message, sizeof(message));

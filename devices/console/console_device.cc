@@ -34,15 +34,14 @@ Result<std::unique_ptr<ConsoleDevice>> ConsoleDevice::Create(ConsoleDeviceOption
   }
   std::vector<std::unique_ptr<ConsolePort>> ports;
   std::optional<PortSocket> console;
-  if (options.console_socket.has_value()) {
-    console.emplace(TRY(PortSocket::Open(*options.console_socket)));
+  if (options.console != nullptr) {
+    console.emplace(std::move(options.console));
   }
   ports.push_back(std::make_unique<ConsolePort>(0, "console", std::move(console)));
-  for (const ConsoleDeviceOptions::NamedPort& port : options.ports) {
+  for (ConsoleDeviceOptions::NamedPort& port : options.ports) {
     TRY(CheckPortName(port.name));
-    std::optional<PortSocket> socket(TRY(PortSocket::Open(port.socket_path)));
     ports.push_back(std::make_unique<ConsolePort>(static_cast<uint32_t>(ports.size()), port.name,
-                                                  std::move(socket)));
+                                                  PortSocket(std::move(port.listener))));
   }
   std::unique_ptr<EventLoop> loop = TRY(EventLoop::Create(options.name));
   return std::unique_ptr<ConsoleDevice>(
@@ -89,7 +88,9 @@ void ConsoleDevice::ReadConfig(uint64_t offset, std::span<uint8_t> data) {
 }
 
 // VIRTIO_CONSOLE_F_EMERG_WRITE is not offered: nothing here is the driver's to write.
-void ConsoleDevice::WriteConfig(uint64_t, std::span<const uint8_t>) {}
+void ConsoleDevice::WriteConfig(uint64_t, std::span<const uint8_t>) {
+  transport_->guest_faults().Count(GuestFault::kReadOnlyRegister);
+}
 
 void ConsoleDevice::Activate(const VirtioActivation& activation) {
   const MutexLock lock(mutex_);
@@ -187,9 +188,7 @@ void ConsoleDevice::OnDoorbell(uint16_t queue) {
 
 void ConsoleDevice::ServiceAll() {
   const MutexLock lock(mutex_);
-  if (CanRun()) {
-    FinishRestore();
-  }
+  FinishRestore();
   ReadControl();
   for (const auto& port : ports_) {
     ServicePort(*port);
@@ -199,6 +198,7 @@ void ConsoleDevice::ServiceAll() {
 
 void ConsoleDevice::ServiceOne(ConsolePort& port) {
   const MutexLock lock(mutex_);
+  FinishRestore();  // a client or a doorbell may come before what Resume posted
   ServicePort(port);
   TellDriver();
 }
@@ -214,7 +214,7 @@ void ConsoleDevice::ServicePort(ConsolePort& port) {
     InterruptIfWanted(ConsoleTransmitQueue(port.id()));
   }
   if (outcome == ConsolePort::Outcome::kBroken) {
-    Fail(port.broken_reason());
+    Fail(port.broken_rule(), port.broken_reason());
   } else if (outcome == ConsolePort::Outcome::kMore) {
     loop_->Post([this, raw = &port] { ServiceOne(*raw); });  // after the other ports' turn
   }
@@ -229,6 +229,11 @@ void ConsoleDevice::InterruptIfWanted(uint16_t queue) {
 void ConsoleDevice::Fail(std::string_view reason) {
   failed_ = true;
   transport_->NeedsReset(reason);
+}
+
+void ConsoleDevice::Fail(GuestFault rule, std::string_view reason) {
+  failed_ = true;
+  transport_->BrokeRule(rule, reason);
 }
 
 void ConsoleDevice::Save(StateNode& node) const {
@@ -260,7 +265,7 @@ Status ConsoleDevice::Load(const StateNode& node) {
 
 // The saved state comes from outside: what it says is in flight must be what the rings say.
 void ConsoleDevice::FinishRestore() {
-  if (!std::exchange(restored_, false)) {
+  if (!CanRun() || !std::exchange(restored_, false)) {
     return;
   }
   bool fits = true;
@@ -271,7 +276,7 @@ void ConsoleDevice::FinishRestore() {
     fits = fits && (queues_[queue] == nullptr || queues_[queue]->in_flight() == 0);
   }
   if (!fits) {
-    Fail("the saved state does not fit the queues");
+    Fail(GuestFault::kSavedBroken, "the saved state does not fit the queues");
   }
 }
 

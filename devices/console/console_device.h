@@ -1,5 +1,5 @@
 // virtio-console (virtio 1.2, section 5.3) with several ports: port 0 is the guest's console (hvc0)
-// where it is given a socket, the others carry names, such as the guest agent's.
+// where it is given a listener, the others carry names, such as the guest agent's.
 // One worker, the device's event loop, moves all bytes; it never waits but for events.
 #pragma once
 
@@ -23,12 +23,13 @@ inline constexpr const char* kGuestAgentPortName = "org.qemu.guest_agent.0";
 
 struct ConsoleDeviceOptions {
   struct NamedPort {
-    std::string name;         // 1 to 64 printable characters, no '/'
-    std::string socket_path;  // the host's end
+    std::string name;                              // 1 to 64 printable characters, no '/'
+    std::shared_ptr<const UnixListener> listener;  // the host's end
   };
-  std::string name;                           // "console0"
-  std::optional<std::string> console_socket;  // of port 0; none: the guest has no such console
-  std::vector<NamedPort> ports;               // 1, 2, ...
+  std::string name;  // "console0"
+  // The host's end of port 0; none: the guest has no such console.
+  std::shared_ptr<const UnixListener> console;
+  std::vector<NamedPort> ports;  // 1, 2, ...
 };
 
 class ConsoleDevice final : public VirtioDevice {
@@ -37,7 +38,7 @@ class ConsoleDevice final : public VirtioDevice {
   static constexpr uint16_t kControlQueueSize = 32;
   static constexpr size_t kMaxNamedPorts = 7;
 
-  // Makes the sockets. Errors: kInvalidArgument (options), PortSocket::Open's.
+  // Errors: kInvalidArgument (options), the host's.
   static Result<std::unique_ptr<ConsoleDevice>> Create(ConsoleDeviceOptions options);
   ~ConsoleDevice() override;  // ends the worker
 
@@ -87,6 +88,7 @@ class ConsoleDevice final : public VirtioDevice {
   bool Multiport() const REQUIRES(mutex_) { return (features_ & kConsoleFeatureMultiport) != 0; }
   void InterruptIfWanted(uint16_t queue) REQUIRES(mutex_);
   void Fail(std::string_view reason) REQUIRES(mutex_);
+  void Fail(GuestFault rule, std::string_view reason) REQUIRES(mutex_);
 
   // Constant after construction; transport_ and memory_ after Attach.
   const std::string name_;

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "vmm/base/check.h"
-#include "vmm/base/log.h"
 
 namespace pacsvisor {
 namespace {
@@ -110,7 +109,7 @@ bool ConsolePort::WatchSocket(bool want_input) {
   const uint32_t events = (want_input ? EPOLLIN : 0u) | (output_blocked_ ? EPOLLOUT : 0u);
   const Status watched = socket_->Watch(events);
   if (!watched.ok()) {
-    Log(LogLevel::kWarning, "console port {}: {}", name_, watched.error().message());
+    log_.Log(LogLevel::kWarning, "console port {}: {}", name_, watched.error().message());
     socket_->Disconnect();
   }
   return watched.ok();
@@ -153,14 +152,14 @@ ConsolePort::Outcome ConsolePort::PopOutput() {
     switch (transmit_->Pop(output.chain)) {
       case Virtqueue::PopResult::kChain:
         if (!output.chain.writable.empty()) {
-          Break("output in a buffer that the device may only write");
+          Break(GuestFault::kBufferDirection, "output in a buffer that the device may only write");
           return Outcome::kBroken;
         }
         transmit_->DisableNotifications();
         output_.emplace(std::move(output));
         return Outcome::kMore;
       case Virtqueue::PopResult::kBroken:
-        Break(transmit_->broken_reason());
+        Break(transmit_->broken_rule(), transmit_->broken_reason());
         return Outcome::kBroken;
       case Virtqueue::PopResult::kEmpty:
         if (!transmit_->EnableNotifications()) {
@@ -209,7 +208,7 @@ ConsolePort::Input ConsolePort::PumpInput() {
         }
         break;
       case Virtqueue::PopResult::kBroken:
-        Break(receive_->broken_reason());
+        Break(receive_->broken_rule(), receive_->broken_reason());
         return Input::kBroken;
       case Virtqueue::PopResult::kEmpty:
         if (!receive_->EnableNotifications()) {
@@ -223,7 +222,8 @@ ConsolePort::Input ConsolePort::PumpInput() {
 
 ConsolePort::Input ConsolePort::ReadInto(const DescriptorChain& chain) {
   if (!chain.readable.empty() || chain.writable_bytes == 0) {
-    Break("input buffer that the device may not write");
+    Break(chain.readable.empty() ? GuestFault::kBufferTooShort : GuestFault::kBufferDirection,
+          "input buffer that the device may not write");
     return Input::kBroken;
   }
   receive_->DisableNotifications();

@@ -16,6 +16,7 @@
 
 #include "devices/console/port_socket.h"
 #include "devices/virtio/virtqueue.h"
+#include "vmm/base/log.h"
 #include "vmm/memory/guest_memory.h"
 #include "vmm/state/state_node.h"
 
@@ -63,6 +64,7 @@ class ConsolePort {
   void Sleep();
 
   const std::string& broken_reason() const { return broken_reason_; }
+  GuestFault broken_rule() const { return broken_rule_; }
 
   void Save(StateNode& node) const;
   Status Load(const StateNode& node);
@@ -84,7 +86,10 @@ class ConsolePort {
   bool WriteOutput();
   Input PumpInput();
   Input ReadInto(const DescriptorChain& chain);
-  void Break(std::string reason) { broken_reason_ = std::move(reason); }
+  void Break(GuestFault rule, std::string reason) {
+    broken_rule_ = rule;
+    broken_reason_ = std::move(reason);
+  }
   bool WatchSocket(bool want_input);
 
   // Constant after construction, or Start and Bind.
@@ -103,6 +108,8 @@ class ConsolePort {
   std::optional<Output> output_;
   std::optional<std::pair<uint16_t, uint64_t>> restored_output_;  // head and offset
   std::string broken_reason_;
+  RateLimitedLog log_;
+  GuestFault broken_rule_ = GuestFault::kBufferDirection;
 };
 
 }  // namespace pacsvisor

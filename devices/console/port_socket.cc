@@ -9,17 +9,13 @@
 
 namespace pacsvisor {
 
-Result<PortSocket> PortSocket::Open(const std::string& path) {
-  return PortSocket(TRY(UnixListener::Open(path)));
-}
-
 void PortSocket::Start(EventLoop& loop, std::function<void(uint32_t)> on_events) {
   loop_ = &loop;
   on_events_ = std::move(on_events);
 }
 
 Status PortSocket::Watch(uint32_t client_events) {
-  return connected() ? WatchFd(client_.get(), client_events) : WatchFd(listener_.fd(), EPOLLIN);
+  return connected() ? WatchFd(client_.get(), client_events) : WatchFd(listener_->fd(), EPOLLIN);
 }
 
 Status PortSocket::WatchFd(int fd, uint32_t events) {
@@ -47,7 +43,7 @@ void PortSocket::Unwatch() {
 
 bool PortSocket::Accept() {
   if (!connected()) {
-    client_ = listener_.Accept();
+    client_ = listener_->Accept();
     return connected();
   }
   return false;

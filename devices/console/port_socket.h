@@ -5,9 +5,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
-#include <string>
+#include <utility>
 
 #include "devices/console/unix_listener.h"
 #include "vmm/base/event_loop.h"
@@ -24,8 +25,8 @@ class PortSocket {
     kClosed,  // the client has left, or does not take anything any more
   };
 
-  // Errors: UnixListener::Open.
-  static Result<PortSocket> Open(const std::string& path);
+  explicit PortSocket(std::shared_ptr<const UnixListener> listener)
+      : listener_(std::move(listener)) {}
 
   // `on_events` gets epoll's events of the client, or 0 when there may be one to accept. Both
   // outlive this, which stays where it is from here on.
@@ -44,10 +45,9 @@ class PortSocket {
   Transfer Write(std::span<const uint8_t> from, size_t& size_bytes);
 
  private:
-  explicit PortSocket(UnixListener listener) : listener_(std::move(listener)) {}
   Status WatchFd(int fd, uint32_t events);
 
-  UnixListener listener_;
+  std::shared_ptr<const UnixListener> listener_;
   UniqueFd client_;
   EventLoop* loop_ = nullptr;
   std::function<void(uint32_t)> on_events_;

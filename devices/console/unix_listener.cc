@@ -93,6 +93,10 @@ Result<UnixListener> UnixListener::Open(const std::string& path) {
   return listener;
 }
 
+Result<std::shared_ptr<const UnixListener>> UnixListener::OpenShared(const std::string& path) {
+  return std::make_shared<const UnixListener>(TRY(Open(path)));
+}
+
 UnixListener::~UnixListener() {
   if (fd_.valid()) {
     ::unlink(path_.c_str());

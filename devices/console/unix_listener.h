@@ -1,6 +1,7 @@
 // A Unix stream socket that waits for clients of this user, at a path.
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "vmm/base/result.h"
@@ -15,6 +16,7 @@ class UnixListener {
   // answers there), kInvalidArgument (the path is too long, or holds something else), the file
   // system's.
   static Result<UnixListener> Open(const std::string& path);
+  static Result<std::shared_ptr<const UnixListener>> OpenShared(const std::string& path);
   UnixListener(UnixListener&&) = default;
   UnixListener& operator=(UnixListener&&) = delete;
   ~UnixListener();  // removes the socket from its path

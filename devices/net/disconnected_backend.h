@@ -20,7 +20,7 @@ class DisconnectedBackend final : public NetworkBackend {
   bool link_up() const override { return false; }
 
  private:
-  const NetCapabilities capabilities_;
+  const NetCapabilities capabilities_{};
 };
 
 }  // namespace pacsvisor

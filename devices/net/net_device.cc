@@ -55,7 +55,7 @@ Result<std::unique_ptr<NetDevice>> NetDevice::Create(NetDeviceOptions options,
   if (!timer.valid()) {
     return Error::FromErrno(errno, "{}: cannot create a timer", options.name);
   }
-  std::unique_ptr<EventLoop> loop = TRY(EventLoop::Create(options.name));
+  std::unique_ptr<EventLoop> loop = TRY(EventLoop::Create(options.name, backend->thread_kind()));
   return std::unique_ptr<NetDevice>(
       new NetDevice(std::move(options), std::move(backend), std::move(loop), std::move(timer)));
 }
@@ -79,7 +79,24 @@ Status NetDevice::Attach(VirtioTransport& transport, GuestMemory& memory) {
   memory_ = &memory;
   TRY(backend_->Start(*loop_, *this));
   TRY(loop_->Add(flap_timer_.get(), EPOLLIN, [this](uint32_t) { EndFlap(); }));
+  TRY(WatchLimiters());
   return loop_->Start();
+}
+
+Status NetDevice::WatchLimiters() {
+  if (const RateLimiter* limiter = options_.send_limiter.get(); limiter != nullptr) {
+    TRY(loop_->Add(limiter->timer_fd(), EPOLLIN, [this, limiter](uint32_t) {
+      limiter->ConsumeTimer();
+      HandleTransmit();
+    }));
+  }
+  if (const RateLimiter* limiter = options_.receive_limiter.get(); limiter != nullptr) {
+    TRY(loop_->Add(limiter->timer_fd(), EPOLLIN, [this, limiter](uint32_t) {
+      limiter->ConsumeTimer();
+      backend_->ResumeReceive();
+    }));
+  }
+  return {};
 }
 
 // 5.1.4.
@@ -106,7 +123,9 @@ void NetDevice::ReadConfig(uint64_t offset, std::span<uint8_t> data) {
 }
 
 // 5.1.4: a modern driver changes nothing here; its MAC address it sets by the control queue.
-void NetDevice::WriteConfig(uint64_t, std::span<const uint8_t>) {}
+void NetDevice::WriteConfig(uint64_t, std::span<const uint8_t>) {
+  transport_->guest_faults().Count(GuestFault::kReadOnlyRegister);
+}
 
 uint16_t NetDevice::StatusField() const {
   const bool up = LinkUp() && flap_ == Flap::kNone;
@@ -219,6 +238,11 @@ NetCounters NetDevice::counters() const {
 void NetDevice::Fail(std::string_view reason) {
   failed_ = true;
   transport_->NeedsReset(reason);
+}
+
+void NetDevice::Fail(GuestFault rule, std::string_view reason) {
+  failed_ = true;
+  transport_->BrokeRule(rule, reason);
 }
 
 void NetDevice::InterruptIfWanted(uint16_t queue) {

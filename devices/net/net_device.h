@@ -27,6 +27,7 @@
 #include "devices/virtio/virtio_device.h"
 #include "vmm/base/event_loop.h"
 #include "vmm/base/log.h"
+#include "vmm/base/rate_limiter.h"
 #include "vmm/base/thread_annotations.h"
 #include "vmm/base/unique_fd.h"
 
@@ -36,6 +37,10 @@ struct NetDeviceOptions {
   std::string name;        // "net0"
   MacAddress mac = {};     // a unicast address
   uint16_t mtu_bytes = 0;  // told the driver, from 68 on; 0: it takes Ethernet's 1,500
+  // Of frames' bytes, this card's alone; null: no limit. A frame that is too much waits: what the
+  // driver sends in its queue, what it is to receive where the back end keeps frames.
+  std::shared_ptr<RateLimiter> send_limiter = nullptr;
+  std::shared_ptr<RateLimiter> receive_limiter = nullptr;
 };
 
 // Since the device was built.
@@ -124,6 +129,8 @@ class NetDevice final : public VirtioDevice, private NetReceiver {
   void TransmitReady() override { HandleTransmit(); }
   void BackendLinkChanged() override;
   ReceiveRing::Outcome ReceiveOne(NetPacket& packet) REQUIRES(mutex_);
+  bool MayReceive() REQUIRES(mutex_);
+  Status WatchLimiters();
   bool FitForDriver(NetPacket& packet) const REQUIRES(mutex_);
 
   bool CanRun() const REQUIRES(mutex_) { return running_ && !paused_ && !failed_; }
@@ -134,6 +141,7 @@ class NetDevice final : public VirtioDevice, private NetReceiver {
   // The transport is called under the lock, so that nothing of it is touched once Pause or
   // StartReset has returned.
   void Fail(std::string_view reason) REQUIRES(mutex_);
+  void Fail(GuestFault rule, std::string_view reason) REQUIRES(mutex_);
   void InterruptIfWanted(uint16_t queue) REQUIRES(mutex_);
   void ForgetDriver() REQUIRES(mutex_);
 

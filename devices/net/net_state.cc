@@ -88,7 +88,7 @@ void NetDevice::FinishRestore() {
   }
   const SavedHeads heads = *std::exchange(restored_, std::nullopt);
   if (!ReturnHeads(heads)) {
-    Fail("the saved state does not fit the queues");
+    Fail(GuestFault::kSavedBroken, "the saved state does not fit the queues");
     return;
   }
   if (Queue(kNetTransmitQueue) != nullptr) {

@@ -44,7 +44,7 @@ void NetDevice::TakeOver(DoorbellWatch::Doorbells doorbells, uint64_t features,
   const Status offloads = backend_->SetGuestOffloads(GuestOffloads(features));
   if (!offloads.ok()) {
     // Frames that the driver does not take are completed or dropped on their way (FitForDriver).
-    Log(LogLevel::kWarning, "{}: {}", options_.name, offloads.error().message());
+    frame_log_.Log(LogLevel::kWarning, "{}: {}", options_.name, offloads.error().message());
   }
   {
     const MutexLock lock(mutex_);
@@ -111,10 +111,11 @@ bool NetDevice::TransmitBatch() {
     link_is_up = LinkUp();
     auto collected = TransmitRing::Collected::kMore;  // behind what is left of the last batch
     if (transmit_.empty()) {
-      collected = transmit_.Collect(*memory_, *queue, features_, backend_->capabilities().gathers);
+      collected = transmit_.Collect(*memory_, *queue, features_, backend_->capabilities().gathers,
+                                    options_.send_limiter.get());
     }
     if (collected == TransmitRing::Collected::kBroken) {
-      Fail(transmit_.broken_reason());
+      Fail(transmit_.broken_rule(), transmit_.broken_reason());
       transmit_.Clear();
     }
     if (transmit_.empty()) {
@@ -137,6 +138,9 @@ void NetDevice::SendBatch(bool link_is_up) {
     const TransmitRing::Frame& frame = transmit_.unsent().front();
     auto result = NetworkBackend::SendResult::kDropped;
     if (frame.verdict != TransmitVerdict::kOk) {
+      transport_->guest_faults().Count(frame.verdict == TransmitVerdict::kFrameSize
+                                           ? GuestFault::kNetFrameSize
+                                           : GuestFault::kNetOffload);
       frame_log_.Log(LogLevel::kWarning, "{}: the driver sent a frame with {}", options_.name,
                      TransmitVerdictName(frame.verdict));
     } else if (link_is_up) {
@@ -167,7 +171,7 @@ size_t NetDevice::Receive(std::span<NetPacket> packets) {
   }
   size_t taken = 0;
   auto outcome = ReceiveRing::Outcome::kDelivered;
-  while (taken < packets.size()) {
+  while (taken < packets.size() && MayReceive()) {
     outcome = ReceiveOne(packets[taken]);
     if (outcome == ReceiveRing::Outcome::kBroken || outcome == ReceiveRing::Outcome::kNoRoom) {
       break;
@@ -176,11 +180,16 @@ size_t NetDevice::Receive(std::span<NetPacket> packets) {
   }
   InterruptIfWanted(kNetReceiveQueue);
   if (outcome == ReceiveRing::Outcome::kBroken) {
-    Fail(receive_.broken_reason());
+    Fail(receive_.broken_rule(), receive_.broken_reason());
     receive_drops_.fetch_add(packets.size() - taken, kRelaxed);
     taken = packets.size();
   }
   return taken;
+}
+
+// No: the limiter's timer has the back end asked for the rest.
+bool NetDevice::MayReceive() {
+  return options_.receive_limiter == nullptr || options_.receive_limiter->Admit();
 }
 
 ReceiveRing::Outcome NetDevice::ReceiveOne(NetPacket& packet) {
@@ -191,6 +200,9 @@ ReceiveRing::Outcome NetDevice::ReceiveOne(NetPacket& packet) {
   if (outcome == ReceiveRing::Outcome::kDelivered) {
     received_frames_.fetch_add(1, kRelaxed);
     received_bytes_.fetch_add(packet.frame.size(), kRelaxed);
+    if (options_.receive_limiter != nullptr) {
+      options_.receive_limiter->Charge(packet.frame.size(), 1);
+    }
   } else if (outcome == ReceiveRing::Outcome::kDropped) {
     receive_drops_.fetch_add(1, kRelaxed);
   }
@@ -232,10 +244,10 @@ void NetDevice::HandleControl() {
       break;
     }
     if (result == Virtqueue::PopResult::kBroken) {
-      Fail(queue->broken_reason());
+      Fail(queue->broken_rule(), queue->broken_reason());
     } else if (chain.writable_bytes == 0 || chain.readable_bytes < 2) {
       // 5.1.6.5: a command is answered by a byte.
-      Fail("control command without a class or room for the answer");
+      Fail(GuestFault::kBufferTooShort, "control command without a class or room for the answer");
     } else {
       const uint8_t answer = ExecuteControl(chain);
       const bool written = memory_->Write(chain.writable.front().start, {&answer, 1});
@@ -252,6 +264,7 @@ void NetDevice::HandleControl() {
 uint8_t NetDevice::ExecuteControl(const DescriptorChain& chain) {
   std::array<uint8_t, kNetControlMaxBytes> command;
   if (chain.readable_bytes > command.size()) {
+    transport_->guest_faults().Count(GuestFault::kNetControlRefused);
     return kNetControlError;
   }
   size_t size = 0;
@@ -263,6 +276,7 @@ uint8_t NetDevice::ExecuteControl(const DescriptorChain& chain) {
   }
   const uint8_t answer = ExecuteControlCommand(std::span(command).first(size), features_, control_);
   if (answer != kNetControlOk) {
+    transport_->guest_faults().Count(GuestFault::kNetControlRefused);
     control_log_.Log(LogLevel::kDebug, "{}: control command {}.{} of {} bytes refused",
                      options_.name, command[0], command[1], size);
   }

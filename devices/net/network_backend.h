@@ -65,6 +65,7 @@ class NetworkBackend {
   // Constant. Any thread.
   virtual const NetCapabilities& capabilities() const = 0;
   virtual std::string Description() const = 0;  // for messages: "TAP interface tap0"
+  virtual ThreadKind thread_kind() const { return ThreadKind::kDevice; }  // of the loop it needs
 
   // Called once, before the loop runs. Both outlive the back end.
   virtual Status Start(EventLoop& loop, NetReceiver& receiver) = 0;

@@ -23,7 +23,8 @@ void ReceiveRing::Unbind() {
   held_ = 0;
 }
 
-ReceiveRing::Outcome ReceiveRing::Break(std::string reason) {
+ReceiveRing::Outcome ReceiveRing::Break(GuestFault rule, std::string reason) {
+  broken_rule_ = rule;
   broken_reason_ = std::move(reason);
   return Outcome::kBroken;
 }
@@ -38,12 +39,13 @@ uint64_t ReceiveRing::held_bytes() const {
 
 bool ReceiveRing::CheckBuffer(const DescriptorChain& chain) {
   if (!chain.readable.empty()) {
-    Break("receive buffer that the device may not write");
+    Break(GuestFault::kBufferDirection, "receive buffer that the device may not write");
     return false;
   }
   // 5.1.6.3.1: each buffer holds at least the header.
   if (chain.writable_bytes < sizeof(VirtioNetHeader)) {
-    Break(fmt::format("receive buffer of {} bytes", chain.writable_bytes));
+    Break(GuestFault::kBufferTooShort,
+          fmt::format("receive buffer of {} bytes", chain.writable_bytes));
     return false;
   }
   return true;
@@ -56,7 +58,7 @@ Virtqueue::PopResult ReceiveRing::Hold() {
   DescriptorChain& chain = chains_[held_];
   const Virtqueue::PopResult result = queue_->Pop(chain);
   if (result == Virtqueue::PopResult::kBroken) {
-    Break(queue_->broken_reason());
+    Break(queue_->broken_rule(), queue_->broken_reason());
   } else if (result == Virtqueue::PopResult::kChain) {
     if (!CheckBuffer(chain)) {
       return Virtqueue::PopResult::kBroken;
@@ -85,7 +87,8 @@ ReceiveRing::Outcome ReceiveRing::Gather(uint64_t needed_bytes) {
         }
         notifications_on_ = true;
         if (!queue_->EnableNotifications()) {
-          return queue_->broken() ? Break(queue_->broken_reason()) : Outcome::kNoRoom;
+          return queue_->broken() ? Break(queue_->broken_rule(), queue_->broken_reason())
+                                  : Outcome::kNoRoom;
         }
         break;
     }
@@ -152,7 +155,7 @@ bool ReceiveRing::HoldAgain(std::span<const uint16_t> heads) {
   for (const uint16_t head : heads) {
     chains_.resize(std::max(chains_.size(), held_ + 1));
     if (queue_->ReadChain(head, chains_[held_]) != Virtqueue::PopResult::kChain) {
-      Break(queue_->broken_reason());
+      Break(queue_->broken_rule(), queue_->broken_reason());
       return false;
     }
     if (!CheckBuffer(chains_[held_])) {

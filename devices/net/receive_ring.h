@@ -40,12 +40,13 @@ class ReceiveRing {
   [[nodiscard]] bool HoldAgain(std::span<const uint16_t> heads);
 
   const std::string& broken_reason() const { return broken_reason_; }
+  GuestFault broken_rule() const { return broken_rule_; }
 
  private:
   Outcome Gather(uint64_t needed_bytes);
   Virtqueue::PopResult Hold();
   bool CheckBuffer(const DescriptorChain& chain);
-  Outcome Break(std::string reason);
+  Outcome Break(GuestFault rule, std::string reason);
   uint64_t held_bytes() const;
   void Fill(const NetPacket& packet, size_t buffer_count);
 
@@ -54,6 +55,7 @@ class ReceiveRing {
   bool merge_buffers_ = false;
   bool notifications_on_ = false;
   std::string broken_reason_;
+  GuestFault broken_rule_ = GuestFault::kBufferDirection;
   // The first held_ of them are popped; the others are kept for their vectors' memory.
   std::vector<DescriptorChain> chains_;
   size_t held_ = 0;

@@ -1,6 +1,7 @@
 #include "devices/net/slirp_watches.h"
 
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include "vmm/base/log.h"
 
@@ -22,6 +23,26 @@ int FromEpoll(uint32_t events) {
 }
 
 }  // namespace
+
+SlirpWatches::Kind SlirpWatches::KindOf(int fd) {
+  int listens = 0;
+  socklen_t size = sizeof(listens);
+  const int asked = ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
+  return asked == 0 && listens != 0 ? Kind::kListener : Kind::kConnection;
+}
+
+bool SlirpWatches::MayWatch(int fd) {
+  Kind& kind = sockets_[fd];
+  kind = kind == Kind::kUnknown ? KindOf(fd) : kind;
+  if (kind != Kind::kListener || sockets_.size() < kMaxSockets) {
+    return true;
+  }
+  log_.Log(LogLevel::kWarning,
+           "user-mode network: {} connections are open: new ones from outside wait until some of "
+           "them end",
+           sockets_.size());
+  return false;
+}
 
 int SlirpWatches::OnAdd(int fd, int events, void* opaque) {
   auto& asked = static_cast<SlirpWatches*>(opaque)->asked_;
@@ -46,7 +67,9 @@ void SlirpWatches::Fill(EventLoop& loop, Slirp& slirp, uint32_t& timeout_ms) {
     watch.ready = 0;
   }
   for (const auto& [fd, events] : asked_) {
-    Set(loop, fd, events);
+    if (MayWatch(fd)) {
+      Set(loop, fd, events);
+    }
   }
   for (auto it = watches_.begin(); it != watches_.end();) {
     if (it->second.wanted) {
@@ -72,7 +95,7 @@ void SlirpWatches::Set(EventLoop& loop, int fd, uint32_t events) {
   }
   if (!done.ok()) {
     // No room for one more descriptor in the kernel: this connection stands still until there is.
-    Log(LogLevel::kWarning, "user-mode network: {}", done.error().message());
+    log_.Log(LogLevel::kWarning, "user-mode network: {}", done.error().message());
     return;
   }
   Watch& watch = watches_[fd];
@@ -91,6 +114,7 @@ void SlirpWatches::Clear(EventLoop& loop) {
 }
 
 void SlirpWatches::Forget(EventLoop* loop, int fd) {
+  sockets_.erase(fd);
   if (watches_.erase(fd) != 0 && loop != nullptr) {
     loop->Remove(fd);
   }

@@ -20,30 +20,51 @@ bool MeansGone(int error_number) { return error_number == EBADFD || error_number
 }  // namespace
 
 Result<std::unique_ptr<TapBackend>> TapBackend::Create(const std::string& interface) {
-  return std::unique_ptr<TapBackend>(new TapBackend(TRY(TapInterface::Open(interface))));
+  return std::make_unique<TapBackend>(
+      std::make_shared<const TapInterface>(TRY(TapInterface::Open(interface))));
 }
 
-TapBackend::TapBackend(TapInterface tap)
+TapBackend::TapBackend(std::shared_ptr<const TapInterface> tap)
     : tap_(std::move(tap)),
       // The kernel completes any frame it is given with a header, whatever it hands over itself.
       capabilities_{.from_guest = {.checksum = true,
                                    .tcp4_segments = true,
                                    .tcp6_segments = true,
                                    .ecn_segments = true},
-                    .to_guest = tap_.offloads(),
+                    .to_guest = tap_->offloads(),
                     .gathers = true} {}
 
-std::string TapBackend::Description() const { return fmt::format("TAP interface {}", tap_.name()); }
+std::string TapBackend::Description() const {
+  return fmt::format("TAP interface {}", tap_->name());
+}
 
 Status TapBackend::Start(EventLoop& loop, NetReceiver& receiver) {
   loop_ = &loop;
   receiver_ = &receiver;
+  if (const Status ready = SetUpInterface(); !ready.ok()) {
+    Log(LogLevel::kError,
+        "{} is gone ({}): the machine starts with the guest's link down; make the interface again "
+        "and reset the guest, or restart the machine",
+        Description(), ready.error().message());
+    link_up_ = false;
+    return {};
+  }
   watched_events_ = EPOLLIN;
-  return loop.Add(tap_.fd(), watched_events_, [this](uint32_t events) { OnEvents(events); });
+  return loop.Add(tap_->fd(), watched_events_, [this](uint32_t events) { OnEvents(events); });
+}
+
+// The last machine's driver may have wanted other offloads, and the interface may have gone since.
+Status TapBackend::SetUpInterface() const {
+  Status set = tap_->SetOffloads({});
+  if (!set.ok() && MeansGone(set.error().error_number())) {
+    TRY(tap_->Reattach());
+    set = tap_->SetOffloads({});
+  }
+  return set;
 }
 
 Status TapBackend::SetGuestOffloads(const NetOffloads& offloads) {
-  return link_up() ? tap_.SetOffloads(offloads) : Status();
+  return link_up() ? tap_->SetOffloads(offloads) : Status();
 }
 
 void TapBackend::OnEvents(uint32_t events) {
@@ -69,7 +90,7 @@ void TapBackend::ReadFrames() {
     }
     VirtioNetHeader header;
     std::array<iovec, 2> parts = {{{&header, sizeof(header)}, {room.data(), room.size()}}};
-    const ssize_t size = ::readv(tap_.fd(), parts.data(), parts.size());
+    const ssize_t size = ::readv(tap_->fd(), parts.data(), parts.size());
     if (size < 0) {
       if (MeansGone(errno)) {
         LoseInterface(errno);
@@ -108,7 +129,7 @@ void TapBackend::Watch() {
     return;
   }
   watched_events_ = events;
-  const Status modified = loop_->Modify(tap_.fd(), events);
+  const Status modified = loop_->Modify(tap_->fd(), events);
   CHECK(modified.ok(), "{}", modified.error().message());  // it is in the loop
 }
 
@@ -122,7 +143,7 @@ NetworkBackend::SendResult TapBackend::Send(const VirtioNetHeader& header,
   send_vector_.push_back({&copy, sizeof(copy)});
   send_vector_.insert(send_vector_.end(), frame.begin(), frame.end());
   const ssize_t size =
-      ::writev(tap_.fd(), send_vector_.data(), static_cast<int>(send_vector_.size()));
+      ::writev(tap_->fd(), send_vector_.data(), static_cast<int>(send_vector_.size()));
   if (size >= 0) {
     return SendResult::kSent;  // whole: a TAP takes a frame or refuses it
   }
@@ -147,11 +168,10 @@ void TapBackend::LoseInterface(int error_number) {
     return;
   }
   Log(LogLevel::kError,
-      "{} is gone ({}): the guest's link is down; the machine goes on, and a restart of it "
-      "attaches "
-      "to the interface again",
+      "{} is gone ({}): the guest's link is down and the machine goes on; make the interface "
+      "again and reset the guest, or restart the machine",
       Description(), std::strerror(error_number));
-  loop_->Remove(tap_.fd());
+  loop_->Remove(tap_->fd());
   stage_.Take(stage_.packets().size());
   if (std::exchange(send_blocked_, false)) {
     // Posted: this may be a call of Send.

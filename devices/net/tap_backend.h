@@ -1,7 +1,8 @@
 // The TAP back end: the guest's frames enter the host's network stack at an interface.
 //
 // An interface that disappears while the machine runs (somebody deleted it) takes the link down;
-// the machine goes on.
+// the machine goes on, and attaches to an interface made anew under that name when the guest resets
+// itself or is started again.
 #pragma once
 
 #include <atomic>
@@ -20,6 +21,8 @@ class TapBackend final : public NetworkBackend {
  public:
   // Errors: TapInterface::Open.
   static Result<std::unique_ptr<TapBackend>> Create(const std::string& interface);
+  // One back end at a time uses an interface, which may outlive it and serve the next.
+  explicit TapBackend(std::shared_ptr<const TapInterface> tap);
 
   const NetCapabilities& capabilities() const override { return capabilities_; }
   std::string Description() const override;
@@ -30,8 +33,7 @@ class TapBackend final : public NetworkBackend {
   bool link_up() const override { return link_up_.load(std::memory_order_relaxed); }
 
  private:
-  explicit TapBackend(TapInterface tap);
-
+  Status SetUpInterface() const;
   void OnEvents(uint32_t events);
   void ReadFrames();
   // The frames staged go to the guest; false when it has no room for all.
@@ -40,7 +42,7 @@ class TapBackend final : public NetworkBackend {
   void LoseInterface(int error_number);
 
   // Constant after construction; loop_ and receiver_ after Start.
-  const TapInterface tap_;
+  const std::shared_ptr<const TapInterface> tap_;
   const NetCapabilities capabilities_;
   EventLoop* loop_ = nullptr;
   NetReceiver* receiver_ = nullptr;

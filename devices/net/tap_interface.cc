@@ -105,7 +105,24 @@ Result<TapInterface> TapInterface::Open(const std::string& name) {
   return tap;
 }
 
-Status TapInterface::Attach() {
+bool TapInterface::Exists() const {
+  const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ifreq request = RequestFor(name_);
+  return ::ioctl(socket.get(), SIOCGIFINDEX, &request) == 0;
+}
+
+Status TapInterface::Reattach() const {
+  // TUNSETIFF would make one, of which nobody's bridge knows.
+  if (!Exists()) {
+    return Error::Make(ErrorCode::kNotFound, "there is no interface {}", name_);
+  }
+  TRY(Attach());
+  TRY(SetHeaderSize());
+  WarnWhenDown();
+  return {};
+}
+
+Status TapInterface::Attach() const {
   unsigned features = 0;
   if (::ioctl(fd_.get(), TUNGETFEATURES, &features) != 0 || (features & IFF_VNET_HDR) == 0) {
     return Error::Make(ErrorCode::kUnsupported,

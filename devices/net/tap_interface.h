@@ -24,10 +24,14 @@ class TapInterface {
   // What the kernel can leave undone in the frames it hands over.
   const NetOffloads& offloads() const { return offloads_; }
   Status SetOffloads(const NetOffloads& offloads) const;
+  // After the interface was deleted and made anew: attaches to it again. kNotFound when there is
+  // none of its name. Not from a filtered thread but the main one.
+  Status Reattach() const;
 
  private:
   TapInterface(std::string name, UniqueFd fd) : name_(std::move(name)), fd_(std::move(fd)) {}
-  Status Attach();
+  bool Exists() const;
+  Status Attach() const;
   Status SetHeaderSize() const;
   void ProbeOffloads();
   void WarnWhenDown() const;

@@ -35,17 +35,25 @@ TransmitRing::TransmitRing() : copies_(std::make_unique_for_overwrite<uint8_t[]>
 }
 
 TransmitRing::Collected TransmitRing::Collect(GuestMemory& memory, Virtqueue& queue,
-                                              uint64_t features, bool in_place) {
+                                              uint64_t features, bool in_place,
+                                              RateLimiter* limiter) {
   CHECK(empty());
   queue.DisableNotifications();
   while (frames_.size() < kMaxBatchFrames && kCopyBytes - copied_bytes_ >= kNetMaxFrameBytes) {
+    if (limiter != nullptr && !limiter->Admit()) {
+      break;
+    }
     switch (queue.Pop(chain_)) {
       case Virtqueue::PopResult::kChain:
         if (!AddFrame(memory, features, in_place)) {
           return Collected::kBroken;
         }
+        if (limiter != nullptr) {
+          limiter->Charge(frames_.back().size_bytes(), 1);
+        }
         break;
       case Virtqueue::PopResult::kBroken:
+        broken_rule_ = queue.broken_rule();
         broken_reason_ = queue.broken_reason();
         return Collected::kBroken;
       case Virtqueue::PopResult::kEmpty:
@@ -64,10 +72,12 @@ TransmitRing::Collected TransmitRing::Collect(GuestMemory& memory, Virtqueue& qu
 
 bool TransmitRing::AddFrame(GuestMemory& memory, uint64_t features, bool in_place) {
   if (!chain_.writable.empty()) {
+    broken_rule_ = GuestFault::kBufferDirection;
     broken_reason_ = "buffer to send that the device may only write";
     return false;
   }
   if (chain_.readable_bytes < sizeof(VirtioNetHeader)) {
+    broken_rule_ = GuestFault::kBufferTooShort;
     broken_reason_ =
         fmt::format("buffer to send of {} bytes, shorter than its header", chain_.readable_bytes);
     return false;

@@ -17,6 +17,7 @@
 #include "devices/net/network_backend.h"
 #include "devices/net/transmit_header.h"
 #include "devices/virtio/virtqueue.h"
+#include "vmm/base/rate_limiter.h"
 #include "vmm/memory/guest_io_vector.h"
 #include "vmm/memory/guest_memory.h"
 
@@ -44,14 +45,17 @@ class TransmitRing {
 
   enum class Collected {
     kAll,     // nothing was taken: the queue is empty, and will notify
-    kMore,    // a batch; ask again once it is sent, the queue will not notify
+    kMore,    // a batch, none by the limiter; ask again once it is sent, the queue will not notify
     kBroken,  // the driver broke the rules: broken_reason()
   };
 
   TransmitRing();
 
   // Takes a batch of frames; there must be none left of the last. `in_place`: the back end gathers.
-  Collected Collect(GuestMemory& memory, Virtqueue& queue, uint64_t features, bool in_place);
+  // `limiter` (may be null) is asked before each and charged with it; when it admits no more, what
+  // was taken so far is the batch, and its timer says when to ask again.
+  Collected Collect(GuestMemory& memory, Virtqueue& queue, uint64_t features, bool in_place,
+                    RateLimiter* limiter = nullptr);
   // The frames not sent yet, in order; Advance past those that were.
   std::span<const Frame> unsent() const { return std::span(frames_).subspan(sent_); }
   void Advance(size_t count) { sent_ += count; }
@@ -64,6 +68,7 @@ class TransmitRing {
   std::vector<uint16_t> HeadsInFlight() const;
 
   const std::string& broken_reason() const { return broken_reason_; }
+  GuestFault broken_rule() const { return broken_rule_; }
 
  private:
   // False: the driver broke the rules.
@@ -78,6 +83,7 @@ class TransmitRing {
   DescriptorChain chain_;
   std::vector<FinishedChain> finished_chains_;
   std::string broken_reason_;
+  GuestFault broken_rule_ = GuestFault::kBufferDirection;
 };
 
 }  // namespace pacsvisor

@@ -7,6 +7,7 @@
 #include <climits>
 #include <cstring>
 
+#include "devices/net/socket_opener.h"
 #include "devices/net/transmit_header.h"
 #include "vmm/base/clock.h"
 
@@ -21,6 +22,8 @@ constexpr uint32_t kFirstGuestHost = 4;   // of the last octet
 constexpr uint32_t kLastGuestHost = 254;  // .255 is the broadcast address
 constexpr uint16_t kFirstUnprivilegedPort = 1024;
 constexpr uint64_t kNsPerMs = 1'000'000;
+// Of SlirpWatches::kMaxSockets, for name lookups when TCP has taken all it may.
+constexpr size_t kSocketsForDatagrams = 64;
 
 Result<in_addr> ParseAddress(const std::string& text, const char* what) {
   in_addr address{};
@@ -63,7 +66,7 @@ const SlirpCb UserBackend::kCallbacks = {
     .timer_new = NewTimer,
     .timer_free = FreeTimer,
     .timer_mod = SetTimer,
-    .register_poll_fd = [](int, void*) {},
+    .register_poll_fd = OnDescriptorOpened,
     .unregister_poll_fd = OnDescriptorClosed,
     .notify = [](void*) {},  // the loop asks libslirp anew before each wait
     .init_completed = [](Slirp*, void*) {},
@@ -75,7 +78,8 @@ UserBackend::UserBackend()
     // frame of 64 KiB replaces 45 of 1.5 KiB.
     : capabilities_{.from_guest = {.checksum = true, .tcp4_segments = true, .ecn_segments = true},
                     .to_guest = {.checksum = true},
-                    .gathers = false} {}
+                    .gathers = false},
+      fragments_(kFragmentBytesPerSecond, kFragmentBurstBytes, MonotonicNs()) {}
 
 UserBackend::~UserBackend() = default;
 
@@ -203,8 +207,38 @@ NetworkBackend::SendResult UserBackend::Send(const VirtioNetHeader& header,
   } else if (CompleteLargeTcp4(bytes) != TransmitVerdict::kOk) {
     return SendResult::kDropped;
   }
+  if (!MayEnter(bytes)) {
+    return SendResult::kDropped;
+  }
   slirp_input(slirp_.get(), bytes.data(), static_cast<int>(bytes.size()));
   return SendResult::kSent;
+}
+
+// libslirp itself has no bounds but the process's.
+bool UserBackend::MayEnter(std::span<const uint8_t> frame) {
+  const SocketNeed need = SocketNeedOf(frame);
+  if (need == SocketNeed::kNone) {
+    return true;
+  }
+  if (need == SocketNeed::kFragment) {
+    if (fragments_.WaitNs(MonotonicNs()) != 0) {
+      limit_log_.Log(LogLevel::kWarning,
+                     "user-mode network: the guest sends more fragments than "
+                     "can be kept: some are dropped");
+      return false;
+    }
+    fragments_.Take(frame.size());
+  }
+  const size_t most =
+      SlirpWatches::kMaxSockets - (need == SocketNeed::kStream ? kSocketsForDatagrams : 0);
+  if (watches_.socket_count() >= most) {
+    limit_log_.Log(LogLevel::kWarning,
+                   "user-mode network: {} connections are open: the guest opens no more until some "
+                   "of them end",
+                   watches_.socket_count());
+    return false;
+  }
+  return true;
 }
 
 void UserBackend::EndOfBatch() { Deliver(); }
@@ -261,6 +295,10 @@ void UserBackend::FreeTimer(void* timer, void* opaque) {
 
 void UserBackend::SetTimer(void* timer, int64_t expires_ms, void*) {
   static_cast<Timer*>(timer)->expires_ms = expires_ms;
+}
+
+void UserBackend::OnDescriptorOpened(int fd, void* opaque) {
+  static_cast<UserBackend*>(opaque)->watches_.Note(fd);
 }
 
 void UserBackend::OnDescriptorClosed(int fd, void* opaque) {

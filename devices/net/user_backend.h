@@ -3,6 +3,10 @@
 //
 //   10.0.2.0/24: gateway and host 10.0.2.2, name server 10.0.2.3, the guest 10.0.2.15 by DHCP
 //
+// Bounds, for each card: SlirpWatches::kMaxSockets sockets of the host's, some of them for UDP and
+// ICMP only; fragments, which libslirp keeps for 30 seconds, by bytes a second. What exceeds them
+// is dropped, as a network may, and logged.
+//
 // libslirp keeps TCP connections in this process: they do not survive it. A restored machine starts
 // with a fresh instance, the same addresses and the same forwards.
 #pragma once
@@ -19,6 +23,7 @@
 #include "devices/net/packet_stage.h"
 #include "devices/net/slirp_watches.h"
 #include "vmm/base/log.h"
+#include "vmm/base/token_bucket.h"
 
 namespace pacsvisor {
 
@@ -46,12 +51,16 @@ class UserBackend final : public NetworkBackend {
 
   const NetCapabilities& capabilities() const override { return capabilities_; }
   std::string Description() const override { return "user-mode network"; }
+  ThreadKind thread_kind() const override { return ThreadKind::kNetwork; }
   Status Start(EventLoop& loop, NetReceiver& receiver) override;
   Status SetGuestOffloads(const NetOffloads&) override { return {}; }
   SendResult Send(const VirtioNetHeader& header, std::span<const iovec> frame) override;
   void EndOfBatch() override;
   void ResumeReceive() override;
   bool link_up() const override { return true; }
+
+  static constexpr uint64_t kFragmentBytesPerSecond = 1 << 20;
+  static constexpr uint64_t kFragmentBurstBytes = 4 << 20;
 
  private:
   struct Timer {
@@ -72,6 +81,7 @@ class UserBackend final : public NetworkBackend {
   void RunTimers();
   void Deliver();
   bool StageFrame(std::span<const uint8_t> frame);
+  bool MayEnter(std::span<const uint8_t> frame);
 
   // libslirp's callbacks; `opaque` is the back end.
   static const SlirpCb kCallbacks;
@@ -80,6 +90,7 @@ class UserBackend final : public NetworkBackend {
   static void* NewTimer(SlirpTimerCb callback, void* callback_opaque, void* opaque);
   static void FreeTimer(void* timer, void* opaque);
   static void SetTimer(void* timer, int64_t expires_ms, void* opaque);
+  static void OnDescriptorOpened(int fd, void* opaque);
   static void OnDescriptorClosed(int fd, void* opaque);
 
   // Constant after construction; loop_ and receiver_ after Start.
@@ -90,6 +101,8 @@ class UserBackend final : public NetworkBackend {
   PacketStage stage_;
   bool filled_ = false;  // libslirp was asked what it waits for, since the last wait
   RateLimitedLog guest_log_;
+  RateLimitedLog limit_log_;
+  TokenBucket fragments_;
   std::map<void*, std::unique_ptr<Timer>> timers_;
   SlirpWatches watches_;
   std::unique_ptr<Slirp, SlirpDeleter> slirp_;

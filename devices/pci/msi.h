@@ -17,6 +17,13 @@ struct MsiMessage {
   friend bool operator==(const MsiMessage&, const MsiMessage&) = default;
 };
 
+// Whether a local APIC takes it (Intel SDM volume 3, "Message Address Register Format"). To any
+// other address a message would be a write to memory or to a device, which no driver means and
+// which this machine does not carry out.
+constexpr bool IsLocalApicMessage(const MsiMessage& message) {
+  return message.address >> 20 == 0xfee;
+}
+
 // The vectors of one function.
 // Threads: SetMessage on vCPU threads under the function's lock, or before the machine runs;
 // Trigger on any thread, without blocking.

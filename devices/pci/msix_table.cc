@@ -30,10 +30,12 @@ uint8_t WritableBits(uint32_t byte_of_entry) {
 
 }  // namespace
 
-MsixTable::MsixTable(std::string name, std::unique_ptr<MsiVectors> vectors, unsigned vector_count)
+MsixTable::MsixTable(std::string name, std::unique_ptr<MsiVectors> vectors, unsigned vector_count,
+                     GuestFaultCounters& faults)
     : name_(std::move(name)),
       vectors_(std::move(vectors)),
       vector_count_(vector_count),
+      faults_(faults),
       table_(vector_count * kEntryBytes),
       pending_(AlignUp(vector_count, 64u) / 8),
       handed_on_(vector_count) {
@@ -45,6 +47,12 @@ MsixTable::MsixTable(std::string name, std::unique_ptr<MsiVectors> vectors, unsi
 
 bool MsixTable::Masked(unsigned vector) const {
   return function_masked_ || (table_[vector * kEntryBytes + kVectorControl] & kVectorMasked) != 0;
+}
+
+MsiMessage MsixTable::MessageOf(unsigned vector) const {
+  const uint8_t* entry = &table_[vector * kEntryBytes];
+  return {.address = LoadLe<uint64_t>(entry + kMessageAddress),
+          .data = LoadLe<uint32_t>(entry + kMessageData)};
 }
 
 void MsixTable::SetControl(bool enabled, bool function_masked) {
@@ -65,16 +73,20 @@ void MsixTable::Trigger(unsigned vector) {
     pending_[vector / 8] |= static_cast<uint8_t>(1u << (vector % 8));
     return;
   }
-  vectors_->Trigger(vector);
+  if (IsLocalApicMessage(MessageOf(vector))) {
+    vectors_->Trigger(vector);
+  }
 }
 
 void MsixTable::Update(unsigned vector) {
   if (!enabled_ || Masked(vector)) {
     return;
   }
-  const uint8_t* entry = &table_[vector * kEntryBytes];
-  const MsiMessage message{.address = LoadLe<uint64_t>(entry + kMessageAddress),
-                           .data = LoadLe<uint32_t>(entry + kMessageData)};
+  const MsiMessage message = MessageOf(vector);
+  if (!IsLocalApicMessage(message)) {
+    faults_.Count(GuestFault::kMsiAddress);
+    return;
+  }
   if (message != handed_on_[vector]) {
     const Status set = vectors_->SetMessage(vector, message);
     if (!set.ok()) {
@@ -107,6 +119,9 @@ void MsixTable::Read(uint64_t offset, std::span<uint8_t> data) {
 
 void MsixTable::Write(uint64_t offset, std::span<const uint8_t> data) {
   const MutexLock lock(mutex_);
+  if (offset + data.size() > table_.size()) {
+    faults_.Count(GuestFault::kMsixBeyondTable);
+  }
   for (size_t i = 0; i < data.size() && offset + i < table_.size(); ++i) {
     const uint64_t at = offset + i;
     const uint8_t mask = WritableBits(static_cast<uint32_t>(at % kEntryBytes));

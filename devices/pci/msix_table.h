@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "devices/bus/bus_device.h"
+#include "devices/bus/guest_fault.h"
 #include "devices/pci/msi.h"
 #include "vmm/base/log.h"
 #include "vmm/base/thread_annotations.h"
@@ -22,15 +23,17 @@ class MsixTable : public BusDevice, public Stateful {
   static constexpr uint64_t kBarSizeBytes = 0x2000;
   static constexpr unsigned kMaxVectors = kPendingOffset / kEntryBytes;
 
-  // `name` for messages. `vectors` has `vector_count` of them, up to kMaxVectors.
-  MsixTable(std::string name, std::unique_ptr<MsiVectors> vectors, unsigned vector_count);
+  // `name` for messages. `vectors` has `vector_count` of them, up to kMaxVectors. `faults` is
+  // borrowed.
+  MsixTable(std::string name, std::unique_ptr<MsiVectors> vectors, unsigned vector_count,
+            GuestFaultCounters& faults);
 
   unsigned vector_count() const { return vector_count_; }
 
   // The capability's message control (6.8.2.3): enabled, function mask.
   void SetControl(bool enabled, bool function_masked);
-  // Sends the vector's message, or keeps it pending while masked. Nothing while not enabled or for
-  // a vector that is not there.
+  // Sends the vector's message, or keeps it pending while masked. Nothing while not enabled, for a
+  // vector that is not there, or whose message goes to no local APIC.
   void Trigger(unsigned vector);
 
   void Read(uint64_t offset, std::span<uint8_t> data) override;
@@ -42,6 +45,7 @@ class MsixTable : public BusDevice, public Stateful {
 
  private:
   bool Masked(unsigned vector) const REQUIRES(mutex_);
+  MsiMessage MessageOf(unsigned vector) const REQUIRES(mutex_);
   // The vector's message or mask may have changed: hand the message on, send what was pending.
   void Update(unsigned vector) REQUIRES(mutex_);
 
@@ -49,6 +53,7 @@ class MsixTable : public BusDevice, public Stateful {
   const std::string name_;
   const std::unique_ptr<MsiVectors> vectors_;
   const unsigned vector_count_;
+  GuestFaultCounters& faults_;
   // Guarded.
   mutable Mutex mutex_;
   std::vector<uint8_t> table_ GUARDED_BY(mutex_);

@@ -85,7 +85,11 @@ PciFunction* PciBus::FunctionAt(uint64_t ecam_offset) const {
   // PCI Express Base 5.0, table 7-1: bus 27:20, device 19:15, function 14:12, register 11:0.
   const uint64_t device = ecam_offset >> 15;
   const uint64_t function = (ecam_offset >> 12) & 7;
-  return device < kMaxDevices && function == 0 ? devices_[device] : nullptr;
+  if (device >= kMaxDevices) {
+    faults_.Count(GuestFault::kConfigBeyondBus);
+    return nullptr;
+  }
+  return function == 0 ? devices_[device] : nullptr;
 }
 
 void PciBus::ReadConfig(uint64_t ecam_offset, std::span<uint8_t> data) {

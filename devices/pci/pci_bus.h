@@ -39,6 +39,13 @@ class PciBus : public Stateful {
   // go to `device` (offset 0).
   void AttachResetControl(BusDevice& device) { reset_control_ = &device; }
 
+  // What belongs to no function. Any thread.
+  const GuestFaultCounters& faults() const { return faults_; }
+  const GuestFaultCounters& host_bridge_faults() const {
+    const MutexLock lock(mutex_);
+    return host_bridge_->faults();
+  }
+
   // The functions' configuration spaces and CF8's latch; not what else functions hold. To be loaded
   // before the transports are.
   void Save(StateNode& node) const override;
@@ -74,6 +81,7 @@ class PciBus : public Stateful {
     std::optional<uint64_t> Take(uint64_t size_bytes);
   };
 
+  // Null where there is none; an access to a bus that is not there is counted.
   PciFunction* FunctionAt(uint64_t ecam_offset) const REQUIRES(mutex_);
   // Any size, any alignment, as ECAM offsets; split into what PciFunction takes.
   void ReadConfig(uint64_t ecam_offset, std::span<uint8_t> data) EXCLUDES(mutex_);
@@ -84,6 +92,8 @@ class PciBus : public Stateful {
   Ports ports_{*this};
   Bus& mmio_;
   BusDevice* reset_control_ = nullptr;
+  // Any thread.
+  mutable GuestFaultCounters faults_;
   // Guarded.
   mutable Mutex mutex_;
   Window window32_ GUARDED_BY(mutex_);

@@ -112,8 +112,21 @@ void PciFunction::ReadConfig(uint32_t offset, std::span<uint8_t> data) {
   std::copy_n(config_.begin() + offset, data.size(), data.begin());
 }
 
+void PciFunction::CountReadOnlyWrite(uint32_t offset, std::span<const uint8_t> data) {
+  bool writable = false;
+  bool changes = false;
+  for (size_t i = 0; i < data.size(); ++i) {
+    writable = writable || writable_[offset + i] != 0;
+    changes = changes || config_[offset + i] != data[i];
+  }
+  if (!writable && changes) {
+    faults_.Count(GuestFault::kConfigReadOnly);
+  }
+}
+
 void PciFunction::WriteConfig(uint32_t offset, std::span<const uint8_t> data) {
   CHECK(offset <= kPciConfigSpaceBytes && data.size() <= kPciConfigSpaceBytes - offset);
+  CountReadOnlyWrite(offset, data);
   for (size_t i = 0; i < data.size(); ++i) {
     const uint8_t mask = writable_[offset + i];
     config_[offset + i] = static_cast<uint8_t>((config_[offset + i] & ~mask) | (data[i] & mask));
@@ -163,16 +176,21 @@ void PciFunction::Unmap(unsigned index) {
   OnBarMoved(index, std::nullopt);
 }
 
-void PciFunction::Map(unsigned index, uint64_t address) {
+bool PciFunction::Map(unsigned index, uint64_t address, GuestFault& refused) {
   Bar& bar = bars_[index];
   const Status inserted = mmio_->Insert(address, bar.size_bytes, *bar.device);
   if (!inserted.ok()) {
     log_.Log(LogLevel::kDebug, "{}: BAR {} does not answer: {}", name_, index,
              inserted.error().message());
-    return;
+    const ErrorCode code = inserted.error().code();
+    refused = code == ErrorCode::kBusy               ? GuestFault::kBarOverlap
+              : code == ErrorCode::kPermissionDenied ? GuestFault::kBarOverMemory
+                                                     : GuestFault::kBarOutsideSpace;
+    return false;
   }
   bar.mapped = address;
   OnBarMoved(index, address);
+  return true;
 }
 
 void PciFunction::UpdateBars() {
@@ -182,14 +200,21 @@ void PciFunction::UpdateBars() {
       Unmap(i);
     }
   }
-  RetryBars();
+  for (unsigned i = 0; i < kPciBarCount; ++i) {
+    const std::optional<uint64_t> wanted = WantedAddress(i);
+    GuestFault refused = GuestFault::kBarOverlap;
+    if (wanted.has_value() && !bars_[i].mapped.has_value() && !Map(i, *wanted, refused)) {
+      faults_.Count(refused);
+    }
+  }
 }
 
 void PciFunction::RetryBars() {
   for (unsigned i = 0; i < kPciBarCount; ++i) {
     const std::optional<uint64_t> wanted = WantedAddress(i);
+    GuestFault refused = GuestFault::kBarOverlap;
     if (wanted.has_value() && !bars_[i].mapped.has_value()) {
-      Map(i, *wanted);
+      Map(i, *wanted, refused);
     }
   }
 }

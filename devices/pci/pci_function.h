@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "devices/bus/bus.h"
+#include "devices/bus/guest_fault.h"
 #include "vmm/base/log.h"
 #include "vmm/state/state_node.h"
 
@@ -40,6 +41,9 @@ class PciFunction {
   PciFunction& operator=(const PciFunction&) = delete;
 
   const std::string& name() const { return name_; }
+  // What the guest does wrong with this function. Any thread.
+  GuestFaultCounters& faults() { return faults_; }
+  const GuestFaultCounters& faults() const { return faults_; }
 
   // Building, before the machine runs. Sizes are powers of two from 16 on. `device` answers
   // accesses to the BAR, offsets counted from its start.
@@ -95,11 +99,14 @@ class PciFunction {
   std::optional<uint64_t> WantedAddress(unsigned index) const;
   void UpdateBars();
   void Unmap(unsigned index);
-  void Map(unsigned index, uint64_t address);
+  // False, and `refused` says why: it does not answer.
+  bool Map(unsigned index, uint64_t address, GuestFault& refused);
+  void CountReadOnlyWrite(uint32_t offset, std::span<const uint8_t> data);
   template <typename Hook>
   void ForEachCapability(uint32_t offset, size_t size_bytes, Hook hook);
 
   const std::string name_;
+  GuestFaultCounters faults_;
   std::array<uint8_t, kPciConfigSpaceBytes> config_{};
   std::array<uint8_t, kPciConfigSpaceBytes> writable_{};
   std::array<Bar, kPciBarCount> bars_{};

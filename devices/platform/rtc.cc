@@ -54,7 +54,7 @@ Rtc::Rtc(Clock clock) : Rtc(std::move(clock), nullptr) {}
 Result<std::unique_ptr<Rtc>> Rtc::Create(Clock clock, InterruptLine& line) {
   std::unique_ptr<Rtc> rtc(new Rtc(std::move(clock), &line));
   Rtc* raw = rtc.get();
-  rtc->worker_ = TRY(StartThread("rtc", [raw] { raw->RunWorker(); }));
+  rtc->worker_ = TRY(StartThread(ThreadKind::kDevice, "rtc", [raw] { raw->RunWorker(); }));
   return rtc;
 }
 

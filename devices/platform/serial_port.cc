@@ -16,7 +16,7 @@ Result<std::unique_ptr<SerialPort>> SerialPort::Create(InterruptLine& line, Sink
   EventFd input_room = TRY(EventFd::Create());
   std::unique_ptr<SerialPort> port(new SerialPort(line, std::move(sink), std::move(input_room)));
   SerialPort* raw = port.get();
-  port->worker_ = TRY(StartThread("serial", [raw] { raw->RunWorker(); }));
+  port->worker_ = TRY(StartThread(ThreadKind::kDevice, "serial", [raw] { raw->RunWorker(); }));
   return port;
 }
 

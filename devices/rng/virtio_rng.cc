@@ -73,11 +73,14 @@ void VirtioRng::StartReset() {
     const MutexLock lock(mutex_);
     queue_ = nullptr;
   }
-  loop_->Post([this] { doorbells_->Unwatch(); });
+  resets_pending_.fetch_add(1);
+  loop_->Post([this] {
+    doorbells_->Unwatch();
+    resets_pending_.fetch_sub(1);
+  });
 }
 
-// Guest memory and rings are touched under the lock only, with the queue at hand.
-bool VirtioRng::ResetComplete() const { return true; }
+bool VirtioRng::ResetComplete() const { return resets_pending_.load() == 0; }
 
 void VirtioRng::Pause() {
   const MutexLock lock(mutex_);
@@ -159,7 +162,7 @@ VirtioRng::Served VirtioRng::ServeOne() {
     popped = queue_->Pop(chain_);
   }
   if (popped == Virtqueue::PopResult::kBroken) {
-    transport_->NeedsReset(queue_->broken_reason());
+    transport_->BrokeRule(queue_->broken_rule(), queue_->broken_reason());
     queue_ = nullptr;
     return Served::kStopped;
   }
@@ -170,7 +173,11 @@ VirtioRng::Served VirtioRng::ServeOne() {
     CHECK(landed, "popped ranges lie inside memory");
     written += count;
   }
+  if (!chain_.readable.empty()) {
+    transport_->guest_faults().Count(GuestFault::kBufferDirection);  // 5.4.6.1
+  }
   if (written == 0) {
+    transport_->guest_faults().Count(GuestFault::kBufferTooShort);
     malformed_log_.Log(LogLevel::kWarning, "{}: a request without room for a byte", options_.name);
   }
   // No byte is given twice: what is left moves to the front.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -41,7 +42,9 @@ class VirtioRng : public VirtioDevice {
   Status Attach(VirtioTransport& transport, GuestMemory& memory) override;
   // It has no configuration space.
   void ReadConfig(uint64_t offset, std::span<uint8_t> data) override;
-  void WriteConfig(uint64_t /*offset*/, std::span<const uint8_t> /*data*/) override {}
+  void WriteConfig(uint64_t /*offset*/, std::span<const uint8_t> /*data*/) override {
+    transport_->guest_faults().Count(GuestFault::kReadOnlyRegister);
+  }
   void Activate(const VirtioActivation& activation) override;
   void StartReset() override;
   bool ResetComplete() const override;
@@ -79,6 +82,9 @@ class VirtioRng : public VirtioDevice {
   mutable Mutex mutex_;
   Virtqueue* queue_ GUARDED_BY(mutex_) = nullptr;  // null: not active
   bool paused_ GUARDED_BY(mutex_) = false;
+  // Any thread: resets that the worker has not heard of. Rings and memory are touched under the
+  // lock only, but a driver that resets without end must not pile up work before a slow worker.
+  std::atomic<unsigned> resets_pending_ = 0;
   RateLimitedLog malformed_log_;
   RateLimitedLog log_;
   // Last, so that the worker ends before what it uses.

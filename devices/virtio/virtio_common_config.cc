@@ -17,6 +17,25 @@ bool Hits(uint64_t offset, std::span<const uint8_t> data, uint64_t field) {
   return offset == field && data.size() == sizeof(T);
 }
 
+// Of a layout that is not possible.
+GuestFault WhatIsWrong(const VirtqueueLayout& layout, uint16_t maximum_size) {
+  if (!IsPowerOfTwo(layout.size) || layout.size > maximum_size) {
+    return GuestFault::kQueueSize;
+  }
+  const bool aligned = IsAligned(layout.descriptor_table.raw(), kVirtqDescriptorAlignment) &&
+                       IsAligned(layout.available_ring.raw(), kVirtqAvailableAlignment) &&
+                       IsAligned(layout.used_ring.raw(), kVirtqUsedAlignment);
+  return aligned ? GuestFault::kQueueOutsideMemory : GuestFault::kQueueAlignment;
+}
+
+// Fields that only the device writes (4.1.4.3).
+bool IsReadOnly(uint64_t offset) {
+  return offset == offsetof(Registers, device_feature) ||
+         offset == offsetof(Registers, num_queues) ||
+         offset == offsetof(Registers, config_generation) ||
+         offset == offsetof(Registers, queue_notify_off);
+}
+
 uint32_t FeatureWord(uint64_t features, uint32_t select) {
   return select < 2 ? static_cast<uint32_t>(features >> (32 * select)) : 0;
 }
@@ -89,6 +108,7 @@ void VirtioCommonConfig::Read(uint64_t offset, std::span<uint8_t> data) {
 void VirtioCommonConfig::Write(uint64_t offset, std::span<const uint8_t> data) {
   PollReset();
   if (resetting_) {
+    Count(GuestFault::kRegisterDuringReset);
     return;  // the driver waits until the status reads 0 (2.4.2)
   }
   if (Hits<uint32_t>(offset, data, offsetof(Registers, device_feature_select))) {
@@ -98,11 +118,17 @@ void VirtioCommonConfig::Write(uint64_t offset, std::span<const uint8_t> data) {
   } else if (Hits<uint32_t>(offset, data, offsetof(Registers, driver_feature))) {
     WriteDriverFeature(LoadLe<uint32_t>(data.data()));
   } else if (Hits<uint16_t>(offset, data, offsetof(Registers, config_msix_vector))) {
-    interrupts_.SetConfigVector(LoadLe<uint16_t>(data.data()));
+    if (!interrupts_.SetConfigVector(LoadLe<uint16_t>(data.data()))) {
+      Count(GuestFault::kNoSuchVector);
+    }
   } else if (Hits<uint8_t>(offset, data, offsetof(Registers, device_status))) {
     WriteStatus(data[0]);
   } else if (Hits<uint16_t>(offset, data, offsetof(Registers, queue_select))) {
     queue_select_ = LoadLe<uint16_t>(data.data());
+  } else if (IsReadOnly(offset)) {
+    Count(GuestFault::kReadOnlyRegister);
+  } else if (offset < offsetof(Registers, queue_size)) {
+    Count(GuestFault::kWrongAccess);
   } else {
     WriteQueueField(offset, data);
   }
@@ -110,6 +136,7 @@ void VirtioCommonConfig::Write(uint64_t offset, std::span<const uint8_t> data) {
 
 void VirtioCommonConfig::WriteDriverFeature(uint32_t value) {
   if (status_.Has(kVirtioStatusFeaturesOk)) {
+    Count(GuestFault::kFeaturesAfterNegotiation);
     return;  // negotiated (3.1.1)
   }
   if (driver_feature_select_ >= 2) {
@@ -124,13 +151,17 @@ void VirtioCommonConfig::WriteDriverFeature(uint32_t value) {
 void VirtioCommonConfig::WriteQueueField(uint64_t offset, std::span<const uint8_t> data) {
   Queue* queue = SelectedQueue();
   if (queue == nullptr) {
+    Count(GuestFault::kNoSuchQueue);
     return;
   }
   if (Hits<uint16_t>(offset, data, offsetof(Registers, queue_msix_vector))) {
-    interrupts_.SetQueueVector(queue_select_, LoadLe<uint16_t>(data.data()));
+    if (!interrupts_.SetQueueVector(queue_select_, LoadLe<uint16_t>(data.data()))) {
+      Count(GuestFault::kNoSuchVector);
+    }
     return;
   }
   if (queue->ring != nullptr) {
+    Count(GuestFault::kQueueChangedWhileEnabled);
     return;  // latched
   }
   if (Hits<uint16_t>(offset, data, offsetof(Registers, queue_size))) {
@@ -141,6 +172,8 @@ void VirtioCommonConfig::WriteQueueField(uint64_t offset, std::span<const uint8_
     }
   } else if (offset >= offsetof(Registers, queue_desc)) {
     WriteQueueAddress(*queue, offset, data);
+  } else {
+    Count(GuestFault::kWrongAccess);
   }
 }
 
@@ -153,6 +186,7 @@ void VirtioCommonConfig::WriteQueueAddress(Queue& queue, uint64_t offset,
   const bool whole = within == 0 && data.size() == 8;
   const bool half = within % 4 == 0 && data.size() == 4;
   if (field >= std::size(fields) || !(whole || half)) {
+    Count(GuestFault::kWrongAccess);
     return;
   }
   uint8_t bytes[8];
@@ -164,17 +198,20 @@ void VirtioCommonConfig::WriteQueueAddress(Queue& queue, uint64_t offset,
 void VirtioCommonConfig::EnableQueue(Queue& queue) {
   if (!status_.Has(kVirtioStatusFeaturesOk) || status_.Has(kVirtioStatusDriverOk)) {
     // Queues are set up between the two (3.1.1); later only with VIRTIO_F_RING_RESET.
-    transport_.NeedsReset("a queue was enabled before FEATURES_OK or after DRIVER_OK");
+    transport_.BrokeRule(GuestFault::kQueueEnabledAtWrongTime,
+                         "a queue was enabled before FEATURES_OK or after DRIVER_OK");
     return;
   }
   if (queue.layout.size > queue.maximum_size) {
-    transport_.NeedsReset(fmt::format("queue {} has size {}, at most {} is possible", queue_select_,
-                                      queue.layout.size, queue.maximum_size));
+    transport_.BrokeRule(GuestFault::kQueueSize,
+                         fmt::format("queue {} has size {}, at most {} is possible", queue_select_,
+                                     queue.layout.size, queue.maximum_size));
     return;
   }
   Result<Virtqueue> ring = Virtqueue::Create(memory_, queue.layout, RingFeatures());
   if (!ring.ok()) {
-    transport_.NeedsReset(fmt::format("queue {}: {}", queue_select_, ring.error().message()));
+    transport_.BrokeRule(WhatIsWrong(queue.layout, queue.maximum_size),
+                         fmt::format("queue {}: {}", queue_select_, ring.error().message()));
     return;
   }
   queue.ring = std::make_unique<Virtqueue>(*std::move(ring));
@@ -193,10 +230,12 @@ void VirtioCommonConfig::WriteStatus(uint8_t value) {
   // Bits are never taken back but by a reset (2.1.1).
   uint8_t added = value & kVirtioStatusDriverBits & ~status_.value();
   if ((added & kVirtioStatusFeaturesOk) != 0 && !FeaturesAcceptable()) {
+    Count(GuestFault::kFeaturesNotOffered);
     added &= ~kVirtioStatusFeaturesOk;  // the driver reads that back and gives up (3.1.1)
   }
   const bool features_ok = ((status_.value() | added) & kVirtioStatusFeaturesOk) != 0;
   if ((added & kVirtioStatusDriverOk) != 0 && !features_ok) {
+    Count(GuestFault::kDriverOkTooEarly);
     added &= ~kVirtioStatusDriverOk;
   }
   status_.Add(added);

@@ -63,6 +63,7 @@ class VirtioCommonConfig : public Stateful {
   void WriteQueueField(uint64_t offset, std::span<const uint8_t> data);
   void WriteQueueAddress(Queue& queue, uint64_t offset, std::span<const uint8_t> data);
   void EnableQueue(Queue& queue);
+  void Count(GuestFault fault) { transport_.guest_faults().Count(fault); }
   void Activate();
   void StartReset();
   void FinishReset();
@@ -82,6 +83,7 @@ class VirtioCommonConfig : public Stateful {
   std::vector<Queue> queues_;
   bool active_ = false;
   bool resetting_ = false;
+  bool activate_loaded_ = false;  // the loaded state is of an active device, which was not told yet
 };
 
 }  // namespace pacsvisor

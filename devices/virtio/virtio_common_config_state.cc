@@ -1,4 +1,6 @@
 // Saving and loading the common configuration with its queues.
+#include <utility>
+
 #include "devices/virtio/virtio_common_config.h"
 
 namespace pacsvisor {
@@ -45,7 +47,8 @@ Status VirtioCommonConfig::Load(const StateNode& node) {
   driver_features_ = TRY(node.U64("driver_features"));
   unknown_features_ = TRY(node.Bool("unknown_features"));
   const uint64_t missing = driver_features_ & ~OfferedFeatures();
-  if ((status & kVirtioStatusFeaturesOk) != 0 && missing != 0) {
+  const bool features_ok = (status & kVirtioStatusFeaturesOk) != 0;
+  if (features_ok && missing != 0) {
     return Error::Make(ErrorCode::kUnsupported,
                        "{}: the guest uses features {:#x} that this device does not offer here",
                        device_.name(), missing);
@@ -63,10 +66,16 @@ Status VirtioCommonConfig::Load(const StateNode& node) {
   for (uint16_t i = 0; i < queues_.size(); ++i) {
     TRY(LoadQueue(saved[i], i));
   }
-  active_ = TRY(node.Bool("active"));
-  if (active_ && (status & kVirtioStatusDriverOk) == 0) {
-    return Error::Make(ErrorCode::kCorrupt, "{}: saved active without its driver", device_.name());
+  const bool active = TRY(node.Bool("active"));
+  // What a driver can reach (3.1.1): no device is activated with features that it does not offer.
+  const bool driver_ok = (status & kVirtioStatusDriverOk) != 0;
+  if ((active && !driver_ok) || (driver_ok && !features_ok) ||
+      (features_ok && !FeaturesAcceptable())) {
+    return Error::Make(ErrorCode::kCorrupt,
+                       "{}: saved with status {:#x} and features {:#x}, which no driver reaches",
+                       device_.name(), status, driver_features_);
   }
+  activate_loaded_ = active;
   status_.Set(status & (kVirtioStatusDriverBits | kVirtioStatusNeedsReset));
   return {};
 }
@@ -92,7 +101,7 @@ Status VirtioCommonConfig::LoadQueue(const StateNode& node, uint16_t index) {
 }
 
 void VirtioCommonConfig::ActivateLoaded() {
-  if (active_) {
+  if (std::exchange(activate_loaded_, false)) {
     Activate();
   }
 }

@@ -11,8 +11,9 @@
 //   completion takes the lock, waits at the gate while paused, and is dropped for the ring when its
 //   generation is over (reset), after its pages were marked (GuestIoVector::Landed).
 // - Every write into guest memory goes through GuestMemory, Virtqueue or GuestIoVector.
-// - A malformed request: counted, one rate-limited log line, then either the error status the type
-//   defines or VirtioTransport::NeedsReset; never an abort or an endless loop, bounded memory.
+// - A malformed request: counted (GuestFault), one rate-limited log line, then either the error
+//   status the type defines or VirtioTransport::BrokeRule; never an abort or an endless loop,
+//   bounded memory.
 //
 // Locks: the transport's lock is taken before the device's queue lock (Activate, StartReset, Pause,
 // config accesses). InterruptQueue, InterruptConfigChange and NeedsReset take no lock that is held
@@ -25,6 +26,7 @@
 #include <string_view>
 #include <vector>
 
+#include "devices/bus/guest_fault.h"
 #include "devices/bus/pausable.h"
 #include "devices/virtio/virtqueue.h"
 #include "vmm/base/event_fd.h"
@@ -56,9 +58,17 @@ class VirtioTransport {
   // "Used buffer notification" of a queue (its MSI-X vector), "configuration change notification".
   virtual void InterruptQueue(uint16_t queue) = 0;
   virtual void InterruptConfigChange() = 0;
-  // The driver broke the rules: sets DEVICE_NEEDS_RESET and interrupts (2.1.1, 2.1.2). The reason
-  // is logged once a reset cycle.
+  // The device cannot go on: sets DEVICE_NEEDS_RESET and interrupts (2.1.1, 2.1.2). The reason is
+  // logged once a reset cycle.
   virtual void NeedsReset(std::string_view reason) = 0;
+  // Where what the driver does wrong is counted.
+  virtual GuestFaultCounters& guest_faults() = 0;
+
+  // The driver broke a rule after which there is no going on.
+  void BrokeRule(GuestFault rule, std::string_view reason) {
+    guest_faults().Count(rule);
+    NeedsReset(reason);
+  }
 };
 
 // One enabled queue handed to the device by Activate.

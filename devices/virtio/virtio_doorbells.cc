@@ -38,6 +38,8 @@ void VirtioDoorbells::Ring(uint64_t offset) const {
   const uint64_t index = offset / VirtioPciTransport::kNotifyStrideBytes;
   if (index < events_.size()) {
     events_[index].Signal();
+  } else {
+    faults_.Count(GuestFault::kNoSuchDoorbell);
   }
 }
 

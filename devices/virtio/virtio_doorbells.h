@@ -20,8 +20,12 @@ class VirtioDoorbells {
  public:
   static Result<std::vector<EventFd>> CreateEvents(size_t count);
 
-  VirtioDoorbells(std::string name, DoorbellRegistrar& registrar, std::vector<EventFd> events)
-      : name_(std::move(name)), registrar_(registrar), events_(std::move(events)) {}
+  VirtioDoorbells(std::string name, DoorbellRegistrar& registrar, std::vector<EventFd> events,
+                  GuestFaultCounters& faults)
+      : name_(std::move(name)),
+        registrar_(registrar),
+        events_(std::move(events)),
+        faults_(faults) {}
   ~VirtioDoorbells() { Move(std::nullopt); }
 
   std::span<const EventFd> events() const { return events_; }
@@ -40,6 +44,7 @@ class VirtioDoorbells {
   const std::string name_;
   DoorbellRegistrar& registrar_;
   const std::vector<EventFd> events_;
+  GuestFaultCounters& faults_;
   std::vector<Bound> bound_;
   RateLimitedLog log_;
 };

@@ -16,8 +16,10 @@ namespace pacsvisor {
 class VirtioInterrupts {
  public:
   // One vector for configuration changes plus one a queue.
-  VirtioInterrupts(std::string name, std::unique_ptr<MsiVectors> vectors, uint16_t queue_count)
-      : msix_(std::move(name), std::move(vectors), queue_count + 1u), queue_vectors_(queue_count) {
+  VirtioInterrupts(std::string name, std::unique_ptr<MsiVectors> vectors, uint16_t queue_count,
+                   GuestFaultCounters& faults)
+      : msix_(std::move(name), std::move(vectors), queue_count + 1u, faults),
+        queue_vectors_(queue_count) {
     Reset();
   }
 
@@ -28,9 +30,15 @@ class VirtioInterrupts {
   uint16_t queue_vector(uint16_t queue) const {
     return queue_vectors_.at(queue).load(std::memory_order_relaxed);
   }
-  // A vector that is not there reads back as none (4.1.5.1.2).
-  void SetConfigVector(uint16_t vector) { config_vector_ = Known(vector); }
-  void SetQueueVector(uint16_t queue, uint16_t vector) { queue_vectors_.at(queue) = Known(vector); }
+  // A vector that is not there reads back as none (4.1.5.1.2). False: it is not there.
+  bool SetConfigVector(uint16_t vector) {
+    config_vector_ = Known(vector);
+    return config_vector() == vector;
+  }
+  bool SetQueueVector(uint16_t queue, uint16_t vector) {
+    queue_vectors_.at(queue) = Known(vector);
+    return queue_vector(queue) == vector;
+  }
 
   void InterruptQueue(uint16_t queue) {
     isr_.fetch_or(kVirtioIsrQueue);

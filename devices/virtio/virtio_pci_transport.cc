@@ -58,8 +58,9 @@ class VirtioPciTransport::Impl : public BusDevice {
        std::vector<EventFd> events)
       : device_(device),
         interrupts_(std::string(device.name()), std::move(vectors),
-                    static_cast<uint16_t>(events.size())),
-        doorbells_(std::string(device.name()), registrar, std::move(events)),
+                    static_cast<uint16_t>(events.size()), transport.guest_faults()),
+        doorbells_(std::string(device.name()), registrar, std::move(events),
+                   transport.guest_faults()),
         common_(device, memory, interrupts_, status_, doorbells_.events(), transport) {}
 
   ~Impl() override;
@@ -306,6 +307,8 @@ void VirtioPciTransport::OnCapabilityWrite(uint8_t capability, uint32_t first, s
     BusDevice* target = window.has_value() ? WindowTarget(*this, *window) : nullptr;
     if (target != nullptr) {
       target->Write(window->offset, bytes.subspan(kConfigAccessData, window->length_bytes));
+    } else {
+      faults().Count(GuestFault::kConfigWindow);
     }
   }
 }
@@ -319,6 +322,8 @@ void VirtioPciTransport::OnCapabilityRead(uint8_t capability, uint32_t first, si
   BusDevice* target = window.has_value() ? WindowTarget(*this, *window) : nullptr;
   if (target != nullptr) {
     target->Read(window->offset, bytes.subspan(kConfigAccessData, window->length_bytes));
+  } else {
+    faults().Count(GuestFault::kConfigWindow);
   }
 }
 

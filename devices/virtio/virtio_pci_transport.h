@@ -41,6 +41,7 @@ class VirtioPciTransport : public PciFunction,
   void InterruptQueue(uint16_t queue) override;
   void InterruptConfigChange() override;
   void NeedsReset(std::string_view reason) override;
+  GuestFaultCounters& guest_faults() override { return faults(); }
 
   // Pausable, Stateful: the transport and its device, in that order; the configuration space is
   // PciBus's to save, and loaded before. Load on a fresh transport, which is paused by it. After a

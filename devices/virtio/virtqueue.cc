@@ -64,8 +64,9 @@ void Virtqueue::StoreRing16(GuestAddress ring, uint64_t offset, uint16_t value) 
   CHECK(stored, "ring {} was checked when the queue was made", ring);
 }
 
-Virtqueue::PopResult Virtqueue::Break(std::string reason) {
+Virtqueue::PopResult Virtqueue::Break(GuestFault rule, std::string reason) {
   broken_ = true;
+  broken_rule_ = rule;
   broken_reason_ = std::move(reason);
   return PopResult::kBroken;
 }
@@ -84,13 +85,15 @@ Virtqueue::PopResult Virtqueue::Pop(DescriptorChain& chain) {
     return PopResult::kEmpty;
   }
   if (pending > layout_.size) {
-    return Break(fmt::format("available index moved from {} to {} in a queue of {}",
+    return Break(GuestFault::kAvailableIndexJump,
+                 fmt::format("available index moved from {} to {} in a queue of {}",
                              next_available_, available, layout_.size));
   }
   // A chain takes at least one descriptor, so that no more can be outstanding. What devices record
   // about requests in flight is bounded by this.
   if (in_flight() >= layout_.size) {
     return Break(
+        GuestFault::kTooManyInFlight,
         fmt::format("more than {} chains in flight in a queue of {}", in_flight(), layout_.size));
   }
   const uint64_t slot = next_available_ & (layout_.size - 1u);
@@ -114,7 +117,8 @@ Virtqueue::PopResult Virtqueue::WalkChain(uint16_t head, DescriptorChain& chain)
   chain.readable_bytes = 0;
   chain.writable_bytes = 0;
   if (head >= layout_.size) {
-    return Break(fmt::format("head {} in a queue of {}", head, layout_.size));
+    return Break(GuestFault::kHeadBeyondQueue,
+                 fmt::format("head {} in a queue of {}", head, layout_.size));
   }
   Table table{layout_.descriptor_table, layout_.size, false};
   uint32_t index = head;
@@ -122,11 +126,12 @@ Virtqueue::PopResult Virtqueue::WalkChain(uint16_t head, DescriptorChain& chain)
   for (uint32_t total = 0; total < kMaxChainDescriptors; ++total) {
     // More descriptors than the table has: a loop.
     if (in_table++ == table.entries) {
-      return Break(fmt::format("chain of head {} loops", head));
+      return Break(GuestFault::kChainLoop, fmt::format("chain of head {} loops", head));
     }
     VirtqDescriptor descriptor;
     if (!ReadDescriptor(table.start, index, descriptor)) {
-      return Break(fmt::format("indirect table at {} is not inside memory", table.start));
+      return Break(GuestFault::kIndirectTableOutsideMemory,
+                   fmt::format("indirect table at {} is not inside memory", table.start));
     }
     if ((descriptor.flags & kVirtqDescriptorIndirect) != 0) {
       if (!EnterIndirect(descriptor, table)) {
@@ -143,12 +148,13 @@ Virtqueue::PopResult Virtqueue::WalkChain(uint16_t head, DescriptorChain& chain)
       return PopResult::kChain;
     }
     if (descriptor.next >= table.entries) {
-      return Break(
-          fmt::format("next descriptor {} in a table of {}", descriptor.next, table.entries));
+      return Break(GuestFault::kNextBeyondTable, fmt::format("next descriptor {} in a table of {}",
+                                                             descriptor.next, table.entries));
     }
     index = descriptor.next;
   }
   return Break(
+      GuestFault::kChainTooLong,
       fmt::format("chain of head {} has more than {} descriptors", head, kMaxChainDescriptors));
 }
 
@@ -169,24 +175,26 @@ bool Virtqueue::ReadDescriptor(GuestAddress table, uint32_t index,
 bool Virtqueue::EnterIndirect(const VirtqDescriptor& descriptor, Table& table) {
   // 2.7.5.3.1. The write flag of such a descriptor means nothing (2.7.5.3.2).
   if (!features_.indirect_descriptors) {
-    Break("indirect descriptor without the feature");
+    Break(GuestFault::kIndirectNotNegotiated, "indirect descriptor without the feature");
     return false;
   }
   if (table.indirect) {
-    Break("indirect descriptor in an indirect table");
+    Break(GuestFault::kIndirectInIndirect, "indirect descriptor in an indirect table");
     return false;
   }
   if ((descriptor.flags & kVirtqDescriptorNext) != 0) {
-    Break("indirect descriptor with a next one");
+    Break(GuestFault::kIndirectWithNext, "indirect descriptor with a next one");
     return false;
   }
   if (descriptor.length_bytes == 0 || descriptor.length_bytes % sizeof(VirtqDescriptor) != 0) {
-    Break(fmt::format("indirect table of {} bytes", descriptor.length_bytes));
+    Break(GuestFault::kIndirectTableSize,
+          fmt::format("indirect table of {} bytes", descriptor.length_bytes));
     return false;
   }
   const GuestAddress start(descriptor.address);
   if (!memory_->Contains({start, descriptor.length_bytes})) {
-    Break(fmt::format("indirect table at {} is not inside memory", start));
+    Break(GuestFault::kIndirectTableOutsideMemory,
+          fmt::format("indirect table at {} is not inside memory", start));
     return false;
   }
   table.start = start;
@@ -199,7 +207,8 @@ bool Virtqueue::AddBuffer(const VirtqDescriptor& descriptor, DescriptorChain& ch
   const bool writable = (descriptor.flags & kVirtqDescriptorWrite) != 0;
   if (!writable && !chain.writable.empty()) {
     // 2.7.4.2: device-writable elements follow all device-readable ones.
-    Break(fmt::format("readable descriptor behind a writable one in the chain of head {}",
+    Break(GuestFault::kReadableBehindWritable,
+          fmt::format("readable descriptor behind a writable one in the chain of head {}",
                       chain.head));
     return false;
   }
@@ -209,13 +218,15 @@ bool Virtqueue::AddBuffer(const VirtqDescriptor& descriptor, DescriptorChain& ch
   const GuestRange range{GuestAddress(descriptor.address), descriptor.length_bytes};
   if (!memory_->Contains(range)) {
     Break(
+        GuestFault::kBufferOutsideMemory,
         fmt::format("buffer at {}, {} bytes, is not inside memory", range.start, range.size_bytes));
     return false;
   }
   (writable ? chain.writable : chain.readable).push_back(range);
   (writable ? chain.writable_bytes : chain.readable_bytes) += range.size_bytes;
   if (chain.readable_bytes + chain.writable_bytes > kMaxChainBytes) {
-    Break(fmt::format("chain of head {} is longer than 4 GiB", chain.head));
+    Break(GuestFault::kChainTooManyBytes,
+          fmt::format("chain of head {} is longer than 4 GiB", chain.head));
     return false;
   }
   return true;
@@ -335,6 +346,7 @@ Status Virtqueue::Load(const StateNode& node) {
   notifications_enabled_ = TRY(node.Bool("notifications_enabled"));
   available_event_valid_ = false;
   broken_ = TRY(node.Bool("broken"));
+  broken_rule_ = GuestFault::kSavedBroken;
   broken_reason_ = TRY(node.String("broken_reason"));
   return {};
 }

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "devices/bus/guest_fault.h"
 #include "devices/virtio/split_ring.h"
 #include "vmm/base/result.h"
 #include "vmm/memory/guest_memory.h"
@@ -84,6 +85,8 @@ class Virtqueue {
   void DisableNotifications();
 
   bool broken() const { return broken_; }
+  // Once broken: which rule the driver broke.
+  GuestFault broken_rule() const { return broken_rule_; }
   const std::string& broken_reason() const { return broken_reason_; }
   uint16_t size() const { return layout_.size; }
   const VirtqueueLayout& layout() const { return layout_; }
@@ -101,7 +104,7 @@ class Virtqueue {
       : memory_(&memory), layout_(layout), features_(features) {}
 
   struct Table;
-  PopResult Break(std::string reason);
+  PopResult Break(GuestFault rule, std::string reason);
   PopResult WalkChain(uint16_t head, DescriptorChain& chain);
   bool ReadDescriptor(GuestAddress table, uint32_t index, VirtqDescriptor& descriptor) const;
   // False: the queue is broken.
@@ -123,6 +126,7 @@ class Virtqueue {
   bool available_event_valid_ = false;
   bool notifications_enabled_ = true;
   bool broken_ = false;
+  GuestFault broken_rule_ = GuestFault::kSavedBroken;
   std::string broken_reason_;
 };
 

@@ -1,7 +1,7 @@
 #include "guests/dirtier/check.h"
 
 #include "guests/dirtier/area.h"
-#include "guests/dirtier/cpu.h"
+#include "guests/freestanding/cpu.h"
 
 namespace pacsvisor::dirtier {
 namespace {

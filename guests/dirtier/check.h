@@ -6,7 +6,7 @@
 
 #include "guests/dirtier/control_block.h"
 #include "guests/dirtier/heartbeat.h"
-#include "guests/dirtier/text.h"
+#include "guests/freestanding/text.h"
 
 namespace pacsvisor::dirtier {
 

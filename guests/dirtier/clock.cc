@@ -1,8 +1,8 @@
 #include "guests/dirtier/clock.h"
 
-#include "guests/dirtier/cpu.h"
-#include "guests/dirtier/ring0.h"
-#include "guests/dirtier/traps.h"
+#include "guests/freestanding/cpu.h"
+#include "guests/freestanding/ring0.h"
+#include "guests/freestanding/traps.h"
 
 namespace pacsvisor::dirtier {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "guests/dirtier/text.h"
+#include "guests/freestanding/text.h"
 
 namespace pacsvisor::dirtier {
 

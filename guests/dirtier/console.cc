@@ -2,8 +2,8 @@
 
 #include "guests/dirtier/area.h"
 #include "guests/dirtier/check.h"
-#include "guests/dirtier/cpu.h"
 #include "guests/dirtier/fault.h"
+#include "guests/freestanding/cpu.h"
 
 namespace pacsvisor::dirtier {
 namespace {

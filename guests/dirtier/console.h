@@ -7,10 +7,10 @@
 #include "guests/dirtier/clock.h"
 #include "guests/dirtier/control_block.h"
 #include "guests/dirtier/heartbeat.h"
-#include "guests/dirtier/power.h"
 #include "guests/dirtier/runs.h"
-#include "guests/dirtier/serial.h"
-#include "guests/dirtier/start_info.h"
+#include "guests/freestanding/power.h"
+#include "guests/freestanding/serial.h"
+#include "guests/freestanding/start_info.h"
 
 namespace pacsvisor::dirtier {
 

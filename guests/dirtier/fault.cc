@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "guests/dirtier/ring0.h"
+#include "guests/freestanding/ring0.h"
 
 namespace pacsvisor::dirtier {
 namespace {

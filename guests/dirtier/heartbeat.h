@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "guests/dirtier/control_block.h"
-#include "guests/dirtier/cpu.h"
+#include "guests/freestanding/cpu.h"
 
 namespace pacsvisor::dirtier {
 

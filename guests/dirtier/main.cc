@@ -6,14 +6,15 @@
 #include "guests/dirtier/console.h"
 #include "guests/dirtier/control_block.h"
 #include "guests/dirtier/heartbeat.h"
-#include "guests/dirtier/power.h"
-#include "guests/dirtier/processors.h"
-#include "guests/dirtier/ring0.h"
 #include "guests/dirtier/runs.h"
-#include "guests/dirtier/serial.h"
-#include "guests/dirtier/start_info.h"
-#include "guests/dirtier/traps.h"
 #include "guests/dirtier/worker.h"
+#include "guests/freestanding/memory_map.h"
+#include "guests/freestanding/power.h"
+#include "guests/freestanding/processors.h"
+#include "guests/freestanding/ring0.h"
+#include "guests/freestanding/serial.h"
+#include "guests/freestanding/start_info.h"
+#include "guests/freestanding/traps.h"
 
 namespace pacsvisor::dirtier {
 namespace {
@@ -57,7 +58,7 @@ void StartClock(const Arguments& command_line) {
                         i == 0 ? &control.counter_ms : nullptr);
     workers[i].Prepare(&control, frequency.hz);
   }
-  serial.SetHeartbeat(&heartbeats[0]);
+  serial.SetHeartbeat([] { heartbeats[0].Beat(); });
   Line(serial, "event", "clock").Text("source", frequency.source).Number("hz", frequency.hz);
 }
 

@@ -1,6 +1,6 @@
 #include "guests/dirtier/worker.h"
 
-#include "guests/dirtier/cpu.h"
+#include "guests/freestanding/cpu.h"
 
 namespace pacsvisor::dirtier {
 namespace {

@@ -14,8 +14,11 @@
 #   PACS_STUDY         the study to send, a folder of study.sh's
 #   PACS_KEEP=yes      stays up at the end          PACS_OUT           for logs (a new folder)
 #   PACS_RESTART=no    ends after the first power button
+#   PACS_SNAPSHOTS=yes snapshots, a kill, a restore and a clone in between (snapshots.sh beside this)
 # Needs bash, curl, jq, dcmtk, e2fsck.
 set -euo pipefail
+# shellcheck source=guests/pacs/snapshots.sh
+. "$(dirname "${BASH_SOURCE[0]}")/snapshots.sh"
 
 images=${PACS_IMAGES:?the folder of the images}
 boot=${PACS_BOOT:-$images}
@@ -127,9 +130,11 @@ answers() {
   ) 2>/dev/null
 }
 
-start_machine() {
+start_machine() { start_program run "$out/VM.toml"; }
+
+start_program() { # pacsvisor's words
   local deadline=$((SECONDS + timeout_s))
-  "$pacsvisor" run "$out/VM.toml" </dev/null >>"$out/console.log" 2>&1 &
+  "$pacsvisor" "$@" </dev/null >>"$out/console.log" 2>&1 &
   machine_pid=$!
   until answers; do
     kill -0 "$machine_pid" 2>/dev/null || fail "pacsvisor ended before Orthanc answered"
@@ -263,14 +268,17 @@ keep_running() {
 main() {
   : >"$out/console.log"
   write_config
+  write_store_config
   step "first start, until Orthanc answers" start_machine
   step "sending it (C-STORE)" send_study
   step "finding it by DICOM (C-FIND)" find_by_dicom
   step "finding it by HTTP" find_by_http
   step "fetching and comparing it" fetch_and_compare
+  do_snapshots
   step "power button (pacsvisor stop)" stop_by_command
   if [ "${PACS_RESTART:-yes}" = no ]; then
     printf '%s\n' "" "${table[@]}"
+    print_snapshots
     return
   fi
   step "second start, until Orthanc answers" start_machine
@@ -284,6 +292,7 @@ main() {
   fi
   step "power button (SIGTERM)" stop_by_signal
   printf '%s\n' "" "${table[@]}"
+  print_snapshots
 }
 
 main

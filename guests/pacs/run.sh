@@ -138,7 +138,7 @@ run_on_host() {
   cp --sparse=always "$image_dir/root.raw" "$image_dir/data.raw" "$work"
   PACS_IMAGES=$work PACS_BOOT=$boot PACS_STUDY=$study PACS_PACSVISOR=$pacsvisor PACS_OUT=$work/out \
     PACS_MEMORY=${memory:-1G} PACS_CPUS=$cpus PACS_DICOM_PORT=$dicom_port \
-    PACS_HTTP_PORT=$http_port PACS_KEEP=$keep bash "$here/job.sh"
+    PACS_HTTP_PORT=$http_port PACS_KEEP=$keep PACS_SNAPSHOTS=yes bash "$here/job.sh"
 }
 
 # Straight from the image: what is written in the nested machine goes no further.
@@ -151,7 +151,7 @@ run_nested() {
     say "it will answer at http://127.0.0.1:$http_port and DICOM port $dicom_port; Ctrl-C ends it"
   fi
   bash "$here/../nested/run.sh" --job "$here/job.sh" --out "$out" --add "$study" \
-    --add "$pacsvisor" --images "pacs=$image_dir" --images "boot=$boot" \
+    --add "$here/snapshots.sh" --set PACS_SNAPSHOTS=yes --add "$pacsvisor" --images "pacs=$image_dir" --images "boot=$boot" \
     --set PACS_IMAGES=/images/pacs --set PACS_BOOT=/images/boot --set PACS_STUDY=/job/study \
     --set PACS_OUT=/out \
     --set "PACS_MEMORY=${memory:-512M}" --set "PACS_CPUS=$cpus" --set PACS_TIMEOUT=400 \

@@ -1,7 +1,11 @@
 // The platform's ports: any accesses to serial port, clock, power registers and reset ports, input
-// from the host in between, and save and restore.
+// from the host in between, the generation identifier renewed, and save and restore, also from
+// state that somebody changed.
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "devices/bus/bus.h"
@@ -9,9 +13,12 @@
 #include "devices/platform/reset_port.h"
 #include "devices/platform/rtc.h"
 #include "devices/platform/uart_16550.h"
+#include "devices/platform/vm_generation_id.h"
+#include "tests/fuzz/fuzz_memory.h"
+#include "tests/fuzz/state_mutation.h"
 #include "tests/support/counting_line.h"
 #include "tests/support/fuzz_input.h"
-#include "vmm/state/state_codec.h"
+#include "vmm/state/state_node.h"
 
 namespace pacsvisor {
 namespace {
@@ -47,15 +54,29 @@ struct Machine {
   Bus ports{"I/O port", 0x100};
 };
 
+// True when the state, changed by the input, was taken.
 template <typename Device>
-void Move(Device& from, Device& to) {
+bool Move(Device& from, Device& to, FuzzInput& input) {
   StateNode node;
   from.Save(node);
-  const Status loaded = to.Load(DecodeState(EncodeState(node)).value());
-  CHECK(loaded.ok(), "{}", loaded.error().message());
+  const unsigned changes = StateMutation::Apply(node, input);
+  const Status loaded = to.Load(node);
+  CHECK(loaded.ok() || changes > 0, "{}", loaded.error().message());
+  return loaded.ok();
+}
+
+// A guest that was restored gets another identifier, wherever in memory it is.
+void RenewIdentifier(GuestMemory& memory, GuestAddress address) {
+  using Identifier = std::array<uint8_t, VmGenerationId::kSizeBytes>;
+  const std::optional<Identifier> before = memory.ReadObject<Identifier>(address);
+  const Status renewed = VmGenerationId(memory, address).Renew();
+  CHECK(renewed.ok() == before.has_value());
+  CHECK(!renewed.ok() || memory.ReadObject<Identifier>(address) != before);
 }
 
 void Run(FuzzInput input) {
+  static FuzzMemory fuzz_memory;
+  GuestMemory& memory = fuzz_memory.Clean();
   uint64_t clock = 1'700'000'000'000'000'000;
   auto machine = std::make_unique<Machine>(clock);
   while (!input.empty()) {
@@ -81,12 +102,18 @@ void Run(FuzzInput input) {
         break;
       case 5: {
         auto twin = std::make_unique<Machine>(clock);
-        Move(machine->serial.uart, twin->serial.uart);
-        Move(machine->rtc, twin->rtc);
-        Move(machine->acpi, twin->acpi);
-        twin->rtc.Resume();
-        twin->acpi.Resume();
-        machine = std::move(twin);
+        if (Move(machine->serial.uart, twin->serial.uart, input) &&
+            Move(machine->rtc, twin->rtc, input) && Move(machine->acpi, twin->acpi, input)) {
+          twin->rtc.Resume();
+          twin->acpi.Resume();
+          machine = std::move(twin);
+        }
+        break;
+      }
+      case 6: {
+        const uint64_t end = memory.size_bytes() - VmGenerationId::kSizeBytes;
+        RenewIdentifier(memory, GuestAddress(end - 64 + operand % 128));
+        machine->acpi.VmGenerationChanged();
         break;
       }
       default: {

@@ -1,18 +1,21 @@
-// virtio-console: any rings and control messages, with a client that writes and reads; saved, taken
-// over by another device, reset. The input is whether there are several ports, the queues
-// (hostile_queues.h), then what the client writes. Whatever the bytes say, the device lives on.
+// virtio-console: any rings, control messages and registers, with a client that writes and reads;
+// saved, taken over by another device from state that may have been changed, reset
+// (hostile_device.h). The input begins with what the client writes. Whatever the bytes say, the
+// device lives on.
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
 
 #include "devices/console/console_device.h"
-#include "tests/fuzz/hostile_queues.h"
+#include "tests/fuzz/hostile_device.h"
 #include "tests/support/temporary_directory.h"
 #include "vmm/base/log.h"
-#include "vmm/state/state_codec.h"
 
 namespace pacsvisor {
 namespace {
@@ -28,48 +31,38 @@ UniqueFd Connect(const std::string& path) {
   return fd;
 }
 
-struct Console {
-  Console(const TemporaryDirectory& folder, const std::string& suffix, GuestMemory& memory)
-      : agent_path(folder.path() / ("agent" + suffix)),
-        device(ConsoleDevice::Create({.name = "console0",
-                                      .console_socket = folder.path() / ("console" + suffix),
-                                      .ports = {{kGuestAgentPortName, agent_path}}})
-                   .value()),
-        queues(*device, memory) {}
+struct Card {
+  Card(const std::filesystem::path& folder, const std::string& suffix, GuestMemory& memory)
+      : agent_path(folder / ("agent" + suffix)),
+        hostile(
+            ConsoleDevice::Create(
+                {.name = "console0",
+                 .console = UnixListener::OpenShared(folder / ("console" + suffix)).value(),
+                 .ports = {{kGuestAgentPortName, UnixListener::OpenShared(agent_path).value()}}})
+                .value(),
+            memory) {}
 
   const std::string agent_path;
-  const std::unique_ptr<ConsoleDevice> device;
-  HostileQueues queues;
+  HostileDevice hostile;
 };
 
 void Run(FuzzInput input) {
   static const TemporaryDirectory folder;
-  static const std::unique_ptr<GuestMemory> memory = MakeTestMemory(2 * kMiB);
-  static Console console(folder, "", *memory);
-  static Console twin(folder, "-twin", *memory);
-  const uint64_t features = input.Take<uint8_t>() % 4 != 0 ? kConsoleFeatureMultiport : 0;
-  console.queues.Place(input);
-  const UniqueFd client = Connect(console.agent_path);
-  const std::span<const uint8_t> text = input.TakeBytes(4096);
+  static FuzzMemory memory;
+  static const auto make = [] {
+    return std::make_unique<Card>(folder.path(), "-twin", memory.memory());
+  };
+  static std::unique_ptr<Card> card = std::make_unique<Card>(folder.path(), "", memory.memory());
+  static std::unique_ptr<Card> twin = make();
+  memory.Clean();
+  const auto text_size = input.Take<uint8_t>();
+  const UniqueFd client = Connect((text_size & 1) != 0 ? card->agent_path : twin->agent_path);
+  const std::span<const uint8_t> text = input.TakeBytes(size_t{text_size} * 16);
   (void)::send(client.get(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  console.queues.Activate(features);
-  console.queues.Serve();
+  card->hostile.Begin(input);
+  PlayHostileLife(card, twin, input, make);
   std::array<uint8_t, 4096> bytes;
   (void)::recv(client.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
-
-  StateNode state;
-  console.device->Pause();
-  console.queues.Save(state);
-  console.queues.Reset();
-  console.device->Resume();
-
-  const StateNode decoded = DecodeState(EncodeState(state)).value();
-  twin.device->Pause();
-  twin.queues.TakeOver(console.queues);
-  twin.queues.Activate(features, decoded);
-  twin.device->Resume();
-  twin.queues.Serve();
-  twin.queues.Reset();
 }
 
 }  // namespace

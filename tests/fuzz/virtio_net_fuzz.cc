@@ -1,7 +1,7 @@
-// virtio-net: any rings, headers, frames and control commands, while frames come in; saved, taken
-// over by another device, reset. The input is the features, the queues (hostile_queues.h), then
-// frames to be received. Whatever the bytes say, the device lives on, and what it makes of a frame
-// to be sent has right checksums.
+// virtio-net: any rings, headers, frames, control commands and registers, while frames come in;
+// saved, taken over by another device from state that may have been changed, reset
+// (hostile_device.h). The input begins with the frames to be received. Whatever the bytes say, the
+// device lives on, and what it makes of a frame to be sent has right checksums.
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -9,9 +9,8 @@
 
 #include "devices/net/internet_checksum.h"
 #include "devices/net/net_device.h"
-#include "tests/fuzz/hostile_queues.h"
+#include "tests/fuzz/hostile_device.h"
 #include "vmm/base/log.h"
-#include "vmm/state/state_codec.h"
 
 namespace pacsvisor {
 namespace {
@@ -59,14 +58,14 @@ class InputNetwork final : public NetworkBackend {
   void SetPackets(FuzzInput& input) {
     const std::lock_guard lock(mutex_);
     packets_.clear();
-    while (!input.empty() && packets_.size() < 16) {
+    for (int count = input.Take<uint8_t>() % 8; count > 0; --count) {
       Packet& packet = packets_.emplace_back();
       packet.header.flags = input.Take<uint8_t>();
       packet.header.gso_type = input.Take<uint8_t>();
       packet.header.checksum_start = input.Take<uint16_t>();
       packet.header.checksum_offset = input.Take<uint16_t>();
       packet.frame.resize(kNetMinFrameBytes + input.Take<uint16_t>());
-      const std::span<const uint8_t> bytes = input.TakeBytes(64);
+      const std::span<const uint8_t> bytes = input.TakeBytes(input.Take<uint8_t>() % 65);
       std::copy_n(bytes.begin(), std::min(bytes.size(), packet.frame.size()), packet.frame.begin());
     }
   }
@@ -84,38 +83,38 @@ class InputNetwork final : public NetworkBackend {
 };
 
 struct Card {
-  explicit Card(GuestMemory& memory) : queues(*device, memory) {}
+  explicit Card(GuestMemory& memory)
+      : hostile(NetDevice::Create({.name = "net0", .mac = {2, 0, 0, 0, 0, 1}},
+                                  std::unique_ptr<NetworkBackend>(network))
+                    .value(),
+                memory) {
+    auto& device = static_cast<NetDevice&>(hostile.device());
+    hostile.OnHost([&device](uint16_t action) {
+      if (action % 4 == 0) {
+        device.Announce();
+      } else {
+        device.SetLink(action % 4 != 1);
+      }
+      CHECK(device.counters().received_frames <= device.counters().received_bytes);
+    });
+  }
 
   InputNetwork* network = new InputNetwork();
-  std::unique_ptr<NetDevice> device = NetDevice::Create({.name = "net0", .mac = {2, 0, 0, 0, 0, 1}},
-                                                        std::unique_ptr<NetworkBackend>(network))
-                                          .value();
-  HostileQueues queues;
+  HostileDevice hostile;
 };
 
 void Run(FuzzInput input) {
-  static const std::unique_ptr<GuestMemory> memory = MakeTestMemory(2 * kMiB);
-  static Card card(*memory);
-  static Card twin(*memory);
-  const uint64_t features = input.Take<uint32_t>() & card.device->device_features();
-  card.queues.Place(input);
-  card.network->SetPackets(input);
-  card.queues.Activate(features);
-  card.queues.Serve();
-
-  StateNode state;
-  card.device->Pause();
-  card.queues.Save(state);
-  card.queues.Reset();
-  card.device->Resume();
-
-  const StateNode decoded = DecodeState(EncodeState(state)).value();
-  twin.device->Pause();
-  twin.queues.TakeOver(card.queues);
-  twin.queues.Activate(features, decoded);
-  twin.device->Resume();
-  twin.queues.Serve();
-  twin.queues.Reset();
+  static FuzzMemory memory;
+  static const auto make = [] { return std::make_unique<Card>(memory.memory()); };
+  static std::unique_ptr<Card> card = make();
+  static std::unique_ptr<Card> twin = make();
+  memory.Clean();
+  static_cast<NetDevice&>(card->hostile.device()).SetLink(true);
+  static_cast<NetDevice&>(twin->hostile.device()).SetLink(true);
+  card->network->SetPackets(input);
+  twin->network->SetPackets(input);
+  card->hostile.Begin(input);
+  PlayHostileLife(card, twin, input, make);
 }
 
 }  // namespace

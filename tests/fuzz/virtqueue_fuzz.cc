@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "devices/virtio/virtqueue.h"
+#include "tests/fuzz/fuzz_memory.h"
 #include "tests/support/fuzz_input.h"
 #include "tests/support/virtio_driver.h"
 
@@ -19,20 +20,20 @@ constexpr GuestAddress kIndirect{0x8000};
 
 class Session {
  public:
-  explicit Session(FuzzInput input) : input_(input), memory_(MakeTestMemory(2 * kMiB)) {
+  explicit Session(FuzzInput input) : input_(input), memory_(CleanMemory()) {
     const auto shape = input_.Take<uint8_t>();
     layout_ = {.size = static_cast<uint16_t>(1u << (shape % 8)),
                .descriptor_table = kTable,
                .available_ring = kAvailable,
                .used_ring = kUsed};
     features_ = {.indirect_descriptors = (shape & 0x40) != 0, .event_index = (shape & 0x80) != 0};
-    CHECK(memory_->Write(kTable, input_.TakeBytes(VirtqDescriptorTableBytes(layout_.size))));
-    CHECK(memory_->Write(kAvailable, input_.TakeBytes(VirtqAvailableRingBytes(layout_.size))));
-    CHECK(memory_->Write(kIndirect, input_.TakeBytes(256)));
+    CHECK(memory_.Write(kTable, input_.TakeBytes(VirtqDescriptorTableBytes(layout_.size))));
+    CHECK(memory_.Write(kAvailable, input_.TakeBytes(VirtqAvailableRingBytes(layout_.size))));
+    CHECK(memory_.Write(kIndirect, input_.TakeBytes(256)));
   }
 
   void Run() {
-    Virtqueue queue = Virtqueue::Create(*memory_, layout_, features_).value();
+    Virtqueue queue = Virtqueue::Create(memory_, layout_, features_).value();
     while (!input_.empty()) {
       Step(queue);
       CHECK(queue.in_flight() <= queue.size());
@@ -41,6 +42,11 @@ class Session {
   }
 
  private:
+  static GuestMemory& CleanMemory() {
+    static FuzzMemory memory;
+    return memory.Clean();
+  }
+
   void Step(Virtqueue& queue) {
     const auto step = input_.Take<uint8_t>();
     switch (step % 8) {
@@ -89,7 +95,7 @@ class Session {
     uint64_t bytes = 0;
     for (const auto* ranges : {&chain.readable, &chain.writable}) {
       for (const GuestRange& range : *ranges) {
-        CHECK(range.size_bytes > 0 && memory_->Contains(range));
+        CHECK(range.size_bytes > 0 && memory_.Contains(range));
         bytes += range.size_bytes;
       }
     }
@@ -111,7 +117,7 @@ class Session {
   void Restore(Virtqueue& queue) {
     StateNode node;
     queue.Save(node);
-    Virtqueue twin = Virtqueue::Create(*memory_, layout_, features_).value();
+    Virtqueue twin = Virtqueue::Create(memory_, layout_, features_).value();
     CHECK(twin.Load(node).ok());
     CHECK(twin.broken() == queue.broken() && twin.in_flight() == queue.in_flight());
     DescriptorChain chain;
@@ -125,11 +131,11 @@ class Session {
 
   void ChangeRings() {
     const uint64_t offset = input_.Take<uint16_t>() % 0x5000;
-    CHECK(memory_->Write(GuestAddress(kTable.raw() + offset), input_.TakeBytes(8)));
+    CHECK(memory_.Write(GuestAddress(kTable.raw() + offset), input_.TakeBytes(8)));
   }
 
   FuzzInput input_;
-  std::unique_ptr<GuestMemory> memory_;
+  GuestMemory& memory_;
   VirtqueueLayout layout_;
   VirtqueueFeatures features_;
   std::vector<uint16_t> heads_;  // in flight

@@ -94,7 +94,7 @@ bool Supports(const Json& info, const std::string& command) {
 
 TEST_F(AgentTest, FreezesTheFileSystemsAndThawsThem) {
   const std::string socket = files_.Path("agent.sock");
-  GuestMachine guest(config_, true, socket);
+  GuestMachine guest(config_, socket);
   guest.Start();
   EXPECT_THAT(guest.Expect("pacs-job agent"), testing::HasSubstr("/dev/vport"));
   guest.Expect("pacs-job wrote");
@@ -133,7 +133,7 @@ TEST_F(AgentTest, FreezesTheFileSystemsAndThawsThem) {
 
 TEST_F(AgentTest, AnswersOneClientAfterAnother) {
   const std::string socket = files_.Path("agent.sock");
-  GuestMachine guest(config_, true, socket);
+  GuestMachine guest(config_, socket);
   guest.Start();
   guest.Expect("pacs-job agent");
   for (int i = 0; i < 5; ++i) {

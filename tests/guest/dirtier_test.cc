@@ -1,6 +1,7 @@
 // The freestanding measuring guest (guests/dirtier) under pacsvisor.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <ostream>
 
@@ -96,6 +97,24 @@ TEST(DirtierTest, StandsStillWhilePausedAndGoesOnAfterwards) {
   EXPECT_EQ(GuestMachine::Number(guest.Ask("verify"), "bad"), 0u);
   // Time never goes back for the guest.
   EXPECT_EQ(GuestMachine::Number(guest.Ask("gap"), "backwards"), 0u);
+}
+
+// As when another process of the same user is flooded with signals that it does not take.
+TEST(DirtierTest, StandsStillWhenTheUsersSignalQueueIsFull) {
+  GuestMachine guest(DirtierConfig(64 * kMiB, 2));
+  guest.Start();
+  guest.Expect("event ready");
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_SIGPENDING, &before), 0);
+  const rlimit full = {.rlim_cur = 0, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_SIGPENDING, &full), 0);
+  for (int round = 0; round < 20; ++round) {
+    EXPECT_TRUE(guest.machine().Pause().ok());
+    EXPECT_TRUE(guest.machine().Resume().ok());
+  }
+  EXPECT_EQ(setrlimit(RLIMIT_SIGPENDING, &before), 0);
+  guest.Send("poweroff");
+  EXPECT_EQ(guest.WaitForEnd().reason, MachineEnd::Reason::kPowerOff);
 }
 
 TEST(DirtierTest, ForcedStopEndsAMachineThatIsPaused) {

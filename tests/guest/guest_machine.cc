@@ -4,15 +4,27 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
+
+#include "vmm/machine/host_resources.h"
 
 namespace pacsvisor {
 
-GuestMachine::GuestMachine(const MachineConfig& config, bool load_kernel,
-                           const std::string& agent_socket) {
+namespace {
+
+Result<std::unique_ptr<Machine>> BuildMachine(const MachineConfig& config, MachineOptions options,
+                                              const std::string& agent_socket) {
+  options.host = TRY(
+      HostResources::Open(config, {.image_record_directory = {}, .agent_socket = agent_socket}));
+  return Machine::Build(config, std::move(options));
+}
+
+}  // namespace
+
+GuestMachine::GuestMachine(const MachineConfig& config, const std::string& agent_socket) {
   MachineOptions options;
-  options.agent_socket = agent_socket;
   options.console_output = [this](std::span<const uint8_t> bytes) { Collect(bytes); };
-  Result<std::unique_ptr<Machine>> built = Machine::Build(config, std::move(options), load_kernel);
+  Result<std::unique_ptr<Machine>> built = BuildMachine(config, std::move(options), agent_socket);
   if (!built.ok()) {
     ADD_FAILURE() << built.error().message();
     std::abort();  // no test of a machine can go on without one

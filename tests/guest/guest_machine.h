@@ -17,8 +17,7 @@ class GuestMachine {
   // Nothing a guest does is waited for longer than this.
   static constexpr std::chrono::seconds kDeadline{120};
 
-  explicit GuestMachine(const MachineConfig& config, bool load_kernel = true,
-                        const std::string& agent_socket = {});
+  explicit GuestMachine(const MachineConfig& config, const std::string& agent_socket = {});
   ~GuestMachine();
 
   Machine& machine() { return *machine_; }

@@ -24,6 +24,10 @@ class GuestProcess {
   explicit GuestProcess(Options options);
   ~GuestProcess();  // kills it
 
+  pid_t pid() const { return pid_; }
+  // Every line of output that was looked at so far.
+  const std::string& seen() const { return seen_; }
+
   void Send(const std::string& line);
   // The next line of output that holds `text`; empty (and a test failure) when the process ends
   // first or the deadline passes.

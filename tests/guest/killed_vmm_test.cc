@@ -115,7 +115,7 @@ TEST_P(KilledVmm, LosesNothingThatTheGuestFlushed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed << ", killed after " << flushes);
     const churn::Model model = RunAndKill(seed, flushes);
     ASSERT_EQ(model.failure(), "");
-    ASSERT_TRUE(model.ready() && !HasFailure());
+    ASSERT_TRUE(model.ready() && !HasFailure()) << Errors();
     EXPECT_EQ(GetParam().refuse_uring, Errors().find("threads instead") != std::string::npos)
         << Errors();
     ExpectSoundFileSystem(config_.disks[0].path);

@@ -119,6 +119,12 @@ std::string ConfigText(const MachineConfig& config) {
          << "\"\nread_only = " << (disk.read_only ? "true" : "false")
          << "\nqueues = " << disk.queues
          << "\ncache = " << (disk.cache == DiskCache::kNone ? "\"none\"" : "\"writeback\"") << "\n";
+    if (disk.rates.bytes_per_second) {
+      text << "bandwidth = " << *disk.rates.bytes_per_second << "\n";
+    }
+    if (disk.rates.operations_per_second) {
+      text << "iops = " << *disk.rates.operations_per_second << "\n";
+    }
   }
   if (config.agent_enabled) {
     text << "[agent]\n";

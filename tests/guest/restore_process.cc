@@ -8,6 +8,7 @@
 #include <string_view>
 #include <thread>
 
+#include "vmm/machine/host_resources.h"
 #include "vmm/snapshot/file_space.h"
 #include "vmm/snapshot/full_copy.h"
 #include "vmm/snapshot/memory_space.h"
@@ -53,7 +54,10 @@ Status Restore(int argc, char** argv, std::unique_ptr<Machine>& machine) {
     std::fwrite(bytes.data(), 1, bytes.size(), stdout);
     std::fflush(stdout);
   };
-  machine = TRY(Machine::Build(config, std::move(options), false));
+  options.host = TRY(HostResources::Open(
+      config,
+      {.image_record_directory = {}, .agent_socket = {}, .boot = HostResources::Boot::kNone}));
+  machine = TRY(Machine::Build(config, std::move(options)));
   MemorySpace memory(machine->memory());
   std::vector<Space*> spaces{&memory};
   for (const auto& disk : disks) {

@@ -9,6 +9,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 program=$1 kernel=$2 timeout_s=$3
 job=$(mktemp)
 trap 'rm -f "$job"' EXIT
-echo "exec $(basename "$program") --gtest_color=no" >"$job"
+# Of the tests of dirty sources one a source: each vCPU exit costs 50 to 90 us there. A source that the
+# kernel lacks says SKIPPED.
+tests='CpuidTest.*:CpuModelTest.*:KvmVcpuTest.*:DirtyRingTest.*'
+tests+=':Kinds/DirtySources.LoseNothingBetweenAPausedHarvestAndTheNext/*-*Compare*:*Memfd'
+echo "exec $(basename "$program") --gtest_color=no '--gtest_filter=$tests'" >"$job"
 bash "$PACSVISOR_ROOT/guests/nested/run.sh" --job "$job" --add "$program" --kernel "$kernel" \
   --out "$PACSVISOR_ROOT/build/nested/kvm-layer-$kernel" --timeout "$timeout_s"

@@ -22,6 +22,7 @@ class FakeVirtioTransport : public VirtioTransport {
   void InterruptQueue(uint16_t queue) override;
   void InterruptConfigChange() override;
   void NeedsReset(std::string_view reason) override;
+  GuestFaultCounters& guest_faults() override { return faults_; }
 
   uint64_t queue_interrupts(uint16_t queue) const;
   uint64_t config_interrupts() const;
@@ -35,6 +36,7 @@ class FakeVirtioTransport : public VirtioTransport {
   [[nodiscard]] bool WaitForNeedsReset(std::chrono::milliseconds limit = kTestDeadline) const;
 
  private:
+  GuestFaultCounters faults_;
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
   // Guarded by mutex_.

@@ -22,7 +22,7 @@ struct Fault {
   enum class Kind { kNone, kError, kShort, kHold };
   Kind kind = Kind::kNone;
   int error_number = 0;
-  uint64_t bytes = 0;  // kShort: at most so many are transferred
+  uint64_t bytes = 0;  // kShort: at most so many are transferred, where any are
 
   static Fault None() { return {}; }
   static Fault Fail(int error_number) {
@@ -65,6 +65,11 @@ class FaultEngine : public IoEngine {
   std::vector<IoOperation> trace() const {
     const MutexLock lock(mutex_);
     return trace_;
+  }
+  // For tests without end, which would keep it for ever.
+  void ForgetTrace() {
+    const MutexLock lock(mutex_);
+    trace_.clear();
   }
 
   // IoEngine.
@@ -116,7 +121,8 @@ class FaultEngine : public IoEngine {
     }
     IoOperation cut = operation;
     std::vector<iovec> iovecs;
-    if (fault.kind == Fault::Kind::kShort) {
+    const bool data = operation.kind == IoKind::kRead || operation.kind == IoKind::kWrite;
+    if (fault.kind == Fault::Kind::kShort && data) {
       uint64_t left = fault.bytes;
       for (unsigned i = 0; i < operation.iovec_count && left > 0; ++i) {
         iovecs.push_back(

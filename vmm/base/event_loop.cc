@@ -10,21 +10,21 @@
 
 namespace pacsvisor {
 
-Result<std::unique_ptr<EventLoop>> EventLoop::Create(std::string name) {
+Result<std::unique_ptr<EventLoop>> EventLoop::Create(std::string name, ThreadKind kind) {
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll.valid()) {
     return Error::FromErrno(errno, "cannot create an epoll set");
   }
   EventFd wake = TRY(EventFd::Create());
   std::unique_ptr<EventLoop> loop(
-      new EventLoop(std::move(name), std::move(epoll), std::move(wake)));
+      new EventLoop(std::move(name), kind, std::move(epoll), std::move(wake)));
   EventLoop* raw = loop.get();
   TRY(loop->Add(loop->wake_.fd(), EPOLLIN, [raw](uint32_t) { raw->wake_.Consume(); }));
   return loop;
 }
 
-EventLoop::EventLoop(std::string name, UniqueFd epoll, EventFd wake)
-    : name_(std::move(name)), epoll_(std::move(epoll)), wake_(std::move(wake)) {}
+EventLoop::EventLoop(std::string name, ThreadKind kind, UniqueFd epoll, EventFd wake)
+    : name_(std::move(name)), kind_(kind), epoll_(std::move(epoll)), wake_(std::move(wake)) {}
 
 EventLoop::~EventLoop() { Stop(); }
 
@@ -65,7 +65,7 @@ void EventLoop::SetIdleHooks(std::function<int()> before_wait, std::function<voi
 
 Status EventLoop::Start() {
   CHECK(!thread_.joinable(), "event loop {} started twice", name_);
-  thread_ = TRY(StartThread(name_, [this] { Run(); }));
+  thread_ = TRY(StartThread(kind_, name_, [this] { Run(); }));
   return {};
 }
 

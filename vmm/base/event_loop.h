@@ -16,6 +16,7 @@
 #include "vmm/base/event_fd.h"
 #include "vmm/base/result.h"
 #include "vmm/base/thread_annotations.h"
+#include "vmm/base/thread_kind.h"
 #include "vmm/base/unique_fd.h"
 
 namespace pacsvisor {
@@ -25,7 +26,8 @@ class EventLoop {
   using Callback = std::function<void(uint32_t epoll_events)>;
 
   // `name` names the thread (15 characters are shown by the kernel).
-  static Result<std::unique_ptr<EventLoop>> Create(std::string name);
+  static Result<std::unique_ptr<EventLoop>> Create(std::string name,
+                                                   ThreadKind kind = ThreadKind::kDevice);
   ~EventLoop();  // stops and joins
 
   // `events` as in epoll_ctl(2), level triggered. The descriptor is borrowed: it must stay open
@@ -44,13 +46,14 @@ class EventLoop {
   bool OnLoopThread() const { return std::this_thread::get_id() == loop_thread_.load(); }
 
  private:
-  EventLoop(std::string name, UniqueFd epoll, EventFd wake);
+  EventLoop(std::string name, ThreadKind kind, UniqueFd epoll, EventFd wake);
   void Run();
   void RunPosted();
   bool Stopping();
 
   // Constant after construction.
   const std::string name_;
+  const ThreadKind kind_;
   const UniqueFd epoll_;
   const EventFd wake_;
   // Owned by the loop's thread once it runs. shared_ptr: a callback may remove itself.

@@ -36,11 +36,18 @@ struct PagemapScanArgument {
   uint64_t return_mask;
 };
 static_assert(sizeof(PagemapScanArgument) == 96);
+static_assert(offsetof(PagemapScanArgument, walk_end) == 32);
 static_assert(offsetof(PagemapScanArgument, regions) == 40);
+static_assert(offsetof(PagemapScanArgument, category_mask) == 72);
 static_assert(offsetof(PagemapScanArgument, return_mask) == 88);
 
 inline constexpr unsigned long kPagemapScan = _IOWR('f', 16, PagemapScanArgument);
-inline constexpr uint64_t kPageIsWritten = 1ull << 1;
+static_assert(kPagemapScan == 0xc060'6610);
+// PagemapScanArgument::flags.
+inline constexpr uint64_t kPagemapScanWpMatching = 1ull << 0;    // write-protect what is reported
+inline constexpr uint64_t kPagemapScanCheckWpAsync = 1ull << 1;  // only where kUffdFeatureWpAsync
+// Categories.
+inline constexpr uint64_t kPageIsWritten = 1ull << 1;  // not write-protected by userfaultfd
 inline constexpr uint64_t kPageIsPresent = 1ull << 3;
 
 }  // namespace pacsvisor

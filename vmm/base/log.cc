@@ -1,15 +1,32 @@
 #include "vmm/base/log.h"
 
+#include <poll.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <memory>
 #include <string>
 
 #include "vmm/base/clock.h"
+#include "vmm/base/thread_annotations.h"
 
 namespace pacsvisor {
 namespace {
+
+// Of a text, with room for time, name and what was lost: PIPE_BUF (4096) is written to a pipe whole
+// or not at all, and poll(2) tells beforehand.
+constexpr size_t kMaxTextBytes = 3500;
+
+Mutex g_write_mutex;
+uint64_t g_lost_lines GUARDED_BY(g_write_mutex) = 0;
+
+// No: standard error is a pipe that nobody empties, or a terminal that is stopped. Whoever logs
+// holds up a device, and must not wait for it.
+bool StandardErrorTakesALine() {
+  pollfd entry{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+  return ::poll(&entry, 1, 0) != 0;
+}
 
 std::atomic<int> g_level = static_cast<int>(LogLevel::kInfo);
 
@@ -72,8 +89,18 @@ namespace internal {
 void LogText(LogLevel level, std::string_view text) {
   // A library that throws is caught at the line that calls it; a log that cannot be written is
   // lost.
+  const MutexLock lock(g_write_mutex);
+  if (!StandardErrorTakesALine()) {
+    ++g_lost_lines;
+    return;
+  }
   try {
-    Logger().log(ToSpdlog(level), spdlog::string_view_t(text.data(), text.size()));
+    std::string line(text.substr(0, kMaxTextBytes));
+    if (const uint64_t lost = std::exchange(g_lost_lines, 0); lost != 0) {
+      line +=
+          fmt::format(" ({} lines before this one were lost: nobody read standard error)", lost);
+    }
+    Logger().log(ToSpdlog(level), spdlog::string_view_t(line));
   } catch (...) {
   }
 }

@@ -1,5 +1,7 @@
 // Logging to standard error by level (spdlog inside log.cc only). What a guest can trigger goes
-// through a RateLimitedLog, so that a guest cannot fill the host's logs. Threads: any.
+// through a RateLimitedLog, so that a guest cannot fill the host's logs. A standard error that
+// takes nothing (a pipe that nobody reads, a terminal that is stopped) loses lines and holds nobody
+// up; so does a full disk. Threads: any.
 #pragma once
 
 #include <fmt/core.h>

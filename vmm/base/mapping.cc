@@ -29,8 +29,10 @@ Mapping::~Mapping() {
   }
 }
 
-Result<Mapping> Mapping::MapShared(int fd, size_t size_bytes, int protection) {
-  void* address = ::mmap(nullptr, size_bytes, protection, MAP_SHARED, fd, 0);
+Result<Mapping> Mapping::MapShared(int fd, size_t size_bytes, int protection,
+                                   uint64_t offset_bytes) {
+  void* address =
+      ::mmap(nullptr, size_bytes, protection, MAP_SHARED, fd, static_cast<off_t>(offset_bytes));
   if (address == MAP_FAILED) {
     return Error::FromErrno(errno, "cannot map {} bytes", size_bytes);
   }

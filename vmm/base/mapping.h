@@ -16,8 +16,10 @@ class Mapping {
   Mapping& operator=(Mapping&& other) noexcept;
   ~Mapping();
 
-  // Shared mapping of a descriptor's first `size_bytes`; `protection` as in mmap(2).
-  static Result<Mapping> MapShared(int fd, size_t size_bytes, int protection);
+  // Shared mapping of `size_bytes` of a descriptor, from its byte `offset_bytes` on; `protection`
+  // as in mmap(2).
+  static Result<Mapping> MapShared(int fd, size_t size_bytes, int protection,
+                                   uint64_t offset_bytes = 0);
   // Private read-only mapping of a whole file.
   static Result<Mapping> MapFile(int fd, size_t size_bytes);
   // `size_bytes` of readable and writable memory whose address is a multiple of `alignment_bytes`

@@ -2,13 +2,26 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/prctl.h>
 
 #include <system_error>
 #include <utility>
 
 namespace pacsvisor {
+namespace {
 
-Result<std::thread> StartThread(const std::string& name, std::function<void()> body) {
+constexpr size_t kThreadNameBytes = 15;  // TASK_COMM_LEN without its zero
+
+std::function<void(ThreadKind)>& ThreadEntry() {
+  static std::function<void(ThreadKind)> entry;
+  return entry;
+}
+
+}  // namespace
+
+void SetThreadEntry(std::function<void(ThreadKind)> entry) { ThreadEntry() = std::move(entry); }
+
+Result<std::thread> StartThread(ThreadKind kind, std::string name, std::function<void()> body) {
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
@@ -22,7 +35,14 @@ Result<std::thread> StartThread(const std::string& name, std::function<void()> b
   std::thread thread;
   int failure = 0;
   try {
-    thread = std::thread(std::move(body));
+    thread = std::thread([kind, name, body = std::move(body)] {
+      // By itself: another thread would have to open a file of /proc for it.
+      prctl(PR_SET_NAME, name.substr(0, kThreadNameBytes).c_str());
+      if (ThreadEntry()) {
+        ThreadEntry()(kind);
+      }
+      body();
+    });
   } catch (const std::system_error& error) {
     failure = error.code().value();
   }
@@ -30,7 +50,6 @@ Result<std::thread> StartThread(const std::string& name, std::function<void()> b
   if (failure != 0) {
     return Error::FromErrno(failure, "cannot start thread {}", name);
   }
-  pthread_setname_np(thread.native_handle(), name.substr(0, 15).c_str());
   return thread;
 }
 

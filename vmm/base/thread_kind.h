@@ -7,17 +7,19 @@
 namespace pacsvisor {
 
 enum class ThreadKind {
-  kMain,     // builds the machine, starts threads, waits
-  kVcpu,     // runs guest code
-  kDevice,   // a virtio worker, a timer: descriptors that are open already
-  kNetwork,  // the user-mode network: opens connections on the guest's behalf
-  kDiskIo,   // reads and writes disk images where the host has no io_uring
-  kControl,  // serves the control socket; pauses, saves
+  kMain,      // builds the machine, starts threads, waits
+  kVcpu,      // runs guest code
+  kDevice,    // a virtio worker, a timer: descriptors that are open already
+  kNetwork,   // the user-mode network: opens connections on the guest's behalf
+  kDiskIo,    // reads and writes disk images where the host has no io_uring
+  kControl,   // serves the control socket; pauses, saves
+  kSnapshot,  // harvests dirty memory; reads and writes the files of a store
+  kFault,     // fetches pages of guest memory for who waits for them, and ahead
 };
 
-inline constexpr std::array kThreadKinds = {ThreadKind::kMain,   ThreadKind::kVcpu,
-                                            ThreadKind::kDevice, ThreadKind::kNetwork,
-                                            ThreadKind::kDiskIo, ThreadKind::kControl};
+inline constexpr std::array kThreadKinds = {
+    ThreadKind::kMain,   ThreadKind::kVcpu,    ThreadKind::kDevice,   ThreadKind::kNetwork,
+    ThreadKind::kDiskIo, ThreadKind::kControl, ThreadKind::kSnapshot, ThreadKind::kFault};
 
 constexpr std::string_view ThreadKindName(ThreadKind kind) {
   switch (kind) {
@@ -33,6 +35,10 @@ constexpr std::string_view ThreadKindName(ThreadKind kind) {
       return "disk-io";
     case ThreadKind::kControl:
       return "control";
+    case ThreadKind::kSnapshot:
+      return "snapshot";
+    case ThreadKind::kFault:
+      return "fault";
   }
   return "unknown";
 }

@@ -16,6 +16,7 @@ enum class ExitStatus {
   kFailed = 1,
   kUsage = 2,
   kGuestFault = 3,
+  kViolation = 4,
 };
 
 void AddRunCommand(CLI::App& app, ExitStatus* status);
@@ -23,6 +24,11 @@ void AddPsCommand(CLI::App& app, ExitStatus* status);
 void AddStopCommand(CLI::App& app, ExitStatus* status);
 void AddPauseCommand(CLI::App& app, ExitStatus* status);
 void AddResumeCommand(CLI::App& app, ExitStatus* status);
+void AddSnapshotCommand(CLI::App& app, ExitStatus* status);
+void AddSnapshotsCommand(CLI::App& app, ExitStatus* status);
+void AddRestoreCommand(CLI::App& app, ExitStatus* status);
+void AddVerifyCommand(CLI::App& app, ExitStatus* status);
+void AddDiskCommand(CLI::App& app, ExitStatus* status);
 void AddDoctorCommand(CLI::App& app, ExitStatus* status);
 
 // "pacsvisor: MESSAGE" on standard error.

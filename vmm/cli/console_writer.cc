@@ -50,7 +50,7 @@ Result<std::unique_ptr<ConsoleWriter>> ConsoleWriter::Start(int fd, UniqueFd own
   auto state = std::make_shared<State>();
   state->fd = fd;
   state->owned = std::move(owned);
-  TRY(StartThread("console-out", [state] { Loop(*state); })).detach();
+  TRY(StartThread(ThreadKind::kDevice, "console-out", [state] { Loop(*state); })).detach();
   return std::unique_ptr<ConsoleWriter>(new ConsoleWriter(std::move(state)));
 }
 

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <linux/userfaultfd.h>
 
 #include <algorithm>
@@ -70,11 +71,15 @@ Json UserfaultToJson(const UserfaultReport& userfault) {
 }
 
 Json DirtyLogToJson(const HostReport& report) {
-  return {
-      {"bitmap", report.kvm.Capability("KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2") != 0},
-      {"ring", report.kvm.Capability("KVM_CAP_DIRTY_LOG_RING") != 0},
-      {"pagemap", report.pagemap_scan && (report.userfault.features & kUffdFeatureWpAsync) != 0},
-      {"compare", true}};
+  Json json = {{"auto", TrackingName(AutomaticTracking(report))}, {"problems", Json::object()}};
+  for (const TrackingReport& tracking : report.tracking) {
+    const std::string name(TrackingName(tracking.kind));
+    json[name] = tracking.problem.empty();
+    if (!tracking.problem.empty()) {
+      json["problems"][name] = tracking.problem;
+    }
+  }
+  return json;
 }
 
 std::string_view LevelName(Level level) {
@@ -87,6 +92,17 @@ std::string_view LevelName(Level level) {
       return "problem";
   }
   CHECK(false, "level {}", static_cast<int>(level));
+}
+
+Json ContainmentToJson(const ContainmentReport& containment) {
+  const auto entry = [](const std::string& problem) {
+    return Json{{"usable", problem.empty()}, {"problem", problem}};
+  };
+  return {{"root", containment.is_root},
+          {"seccomp", entry(containment.seccomp_problem)},
+          {"cgroup_limits", entry(containment.cgroup_problem)},
+          {"namespaces", entry(containment.namespaces_problem)},
+          {"io_uring_restrictions", entry(containment.uring_restrictions_problem)}};
 }
 
 Json ToJson(const HostReport& report, const std::vector<HostFinding>& findings) {
@@ -109,6 +125,7 @@ Json ToJson(const HostReport& report, const std::vector<HostFinding>& findings) 
           {"userfaultfd", UserfaultToJson(report.userfault)},
           {"io_uring", ToJson(report.io_uring)},
           {"tun", ToJson(report.tun)},
+          {"containment", ContainmentToJson(report.containment)},
           {"memory",
            {{"total_bytes", memory.total_bytes},
             {"available_bytes", memory.available_bytes},
@@ -139,6 +156,23 @@ void PrintCapabilities(const KvmReport& kvm) {
   }
 }
 
+void PrintDirtyLog(const HostReport& report) {
+  std::vector<std::string_view> usable;
+  for (const TrackingReport& tracking : report.tracking) {
+    if (tracking.problem.empty()) {
+      usable.push_back(TrackingName(tracking.kind));
+    }
+  }
+  PrintLine("dirty log", usable.empty() ? "none"
+                                        : fmt::format("{}; \"auto\" is {}", fmt::join(usable, ", "),
+                                                      TrackingName(AutomaticTracking(report))));
+  for (const TrackingReport& tracking : report.tracking) {
+    if (!usable.empty() && !tracking.problem.empty()) {
+      PrintLine("", fmt::format("without {}: {}", TrackingName(tracking.kind), tracking.problem));
+    }
+  }
+}
+
 void PrintText(const HostReport& report, const std::vector<HostFinding>& findings) {
   constexpr unsigned kMib = 20;
   const KvmReport& kvm = report.kvm;
@@ -150,12 +184,7 @@ void PrintText(const HostReport& report, const std::vector<HostFinding>& finding
   if (kvm.device.usable) {
     PrintCapabilities(kvm);
   }
-  std::string sources;
-  const Json dirty_log = DirtyLogToJson(report);
-  for (const auto& [name, there] : dirty_log.items()) {
-    sources += there.get<bool>() ? (sources.empty() ? "" : ", ") + name : "";
-  }
-  PrintLine("dirty log", sources);
+  PrintDirtyLog(report);
   std::string features;
   const Json userfault = UserfaultToJson(report.userfault);
   for (const Json& name : userfault.at("features")) {
@@ -165,6 +194,14 @@ void PrintText(const HostReport& report, const std::vector<HostFinding>& finding
             UsableText(report.userfault.usable, report.userfault.problem) + features);
   PrintLine("io_uring", UsableText(report.io_uring.usable, report.io_uring.problem));
   PrintLine("tun", UsableText(report.tun.usable, report.tun.problem));
+  const Json containment = ContainmentToJson(report.containment);
+  for (const auto& [name, entry] : containment.items()) {
+    if (entry.is_object()) {
+      PrintLine("contain", fmt::format("{}: {}", name,
+                                       UsableText(entry.at("usable").get<bool>(),
+                                                  entry.at("problem").get<std::string>())));
+    }
+  }
   const MemoryReport& memory = report.memory;
   PrintLine(
       "memory",

@@ -16,7 +16,8 @@ Result<std::unique_ptr<ForcedEnd>> ForcedEnd::Start(std::chrono::nanoseconds pat
                                                     std::function<void()> last) {
   std::unique_ptr<ForcedEnd> forced_end(new ForcedEnd(patience, std::move(last)));
   ForcedEnd* const self = forced_end.get();
-  forced_end->thread_ = TRY(StartThread("forced-end", [self] { self->Watch(); }));
+  forced_end->thread_ =
+      TRY(StartThread(ThreadKind::kMain, "forced-end", [self] { self->Watch(); }));
   return forced_end;
 }
 

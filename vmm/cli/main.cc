@@ -6,7 +6,8 @@
 namespace {
 
 constexpr char kProgramFooter[] =
-    R"(Exit status: 0 done, 1 failed, 2 wrong usage, 3 the guest ended in a vCPU fault (run).
+    R"(Exit status: 0 done, 1 failed, 2 wrong usage, 3 the guest ended in a vCPU fault (run),
+4 a thread made a system call that it is not allowed (run).
 
 Sockets and locks live in $XDG_RUNTIME_DIR/pacsvisor/NAME/, for root in /run/pacsvisor/NAME/;
 PACSVISOR_RUNTIME_DIR puts another directory in place of .../pacsvisor.
@@ -15,6 +16,8 @@ Examples:
   pacsvisor doctor                what this host can do
   pacsvisor run pacs/VM.toml      boot; Ctrl-] x leaves
   pacsvisor ps                    what runs
+  pacsvisor snapshot pacs         make it a file, while it goes on
+  pacsvisor snapshots pacs        what was made so far
   pacsvisor stop pacs             power button, and force after 30 s)";
 
 }  // namespace
@@ -35,6 +38,11 @@ int main(int argc, char** argv) {
   AddStopCommand(app, &status);
   AddPauseCommand(app, &status);
   AddResumeCommand(app, &status);
+  AddSnapshotCommand(app, &status);
+  AddSnapshotsCommand(app, &status);
+  AddRestoreCommand(app, &status);
+  AddVerifyCommand(app, &status);
+  AddDiskCommand(app, &status);
   AddDoctorCommand(app, &status);
   try {
     app.parse(argc, argv);

@@ -1,5 +1,6 @@
 #include "vmm/base/log.h"
 #include "vmm/cli/command.h"
+#include "vmm/cli/process_setup.h"
 #include "vmm/cli/run_loop.h"
 
 namespace pacsvisor {
@@ -11,7 +12,8 @@ force), Ctrl-] ? shows help. Without a terminal there is output only. SIGTERM an
 power button; one that comes a second or more after the first ends by force.
 
 Exit status: 0 the guest powered off, or was ended on request; 1 failed; 2 wrong usage; 3 the guest
-ended in a vCPU fault, whose report is on standard error.
+ended in a vCPU fault, whose report is on standard error; 4 a thread of this process made a system
+call that it is not allowed, and was stopped: the line on standard error names both.
 
 Examples:
   pacsvisor run pacs/VM.toml
@@ -38,6 +40,7 @@ void AddRunCommand(CLI::App& app, ExitStatus* status) {
   command->footer(kRunFooter);
   command->callback([options, status] {
     SetLogLevel(*ParseLogLevel(options->log_level));
+    SetUpMachineProcess();
     *status = RunMachine(options->config);
   });
 }

@@ -13,13 +13,13 @@
 
 namespace pacsvisor {
 
-Result<std::unique_ptr<UserInput>> UserInput::Start(UniqueFd signals, MachineSession& session,
-                                                    Say say) {
+Result<std::unique_ptr<UserInput>> UserInput::Start(UniqueFd signals, bool has_terminal,
+                                                    MachineSession& session, Say say) {
   std::unique_ptr<UserInput> input(new UserInput(std::move(signals), session, std::move(say)));
   UserInput* const self = input.get();
-  input->loop_ = TRY(EventLoop::Create("user"));
+  input->loop_ = TRY(EventLoop::Create("user", ThreadKind::kControl));
   TRY(input->loop_->Add(self->signals_.get(), EPOLLIN, [self](uint32_t) { self->OnSignal(); }));
-  if (RawTerminal::IsOurs(STDIN_FILENO)) {
+  if (has_terminal) {
     input->terminal_ = TRY(RawTerminal::Enter(STDIN_FILENO));
     TRY(input->loop_->Add(STDIN_FILENO, EPOLLIN, [self](uint32_t) { self->OnKeys(); }));
     input->say_("[pacsvisor: Ctrl-] x leaves, Ctrl-] ? helps]\r\n");

@@ -21,10 +21,11 @@ class UserInput {
  public:
   using Say = std::function<void(const std::string& text)>;
 
-  // `signals` is a signalfd of those that ask for the machine's end (EndSignals). `session` must
-  // outlive this; `say` shows lines that end in CR LF.
-  static Result<std::unique_ptr<UserInput>> Start(UniqueFd signals, MachineSession& session,
-                                                  Say say);
+  // `signals` is a signalfd of those that ask for the machine's end (EndSignals). `has_terminal`:
+  // standard input is a terminal whose keys are ours. `session` must outlive this; `say` shows
+  // lines that end in CR LF.
+  static Result<std::unique_ptr<UserInput>> Start(UniqueFd signals, bool has_terminal,
+                                                  MachineSession& session, Say say);
   ~UserInput();  // the terminal is as it was
 
  private:

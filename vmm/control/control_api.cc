@@ -1,6 +1,9 @@
 #include "vmm/control/control_api.h"
 
+#include <charconv>
+
 #include "vmm/control/machine_json.h"
+#include "vmm/control/snapshot_json.h"
 
 namespace pacsvisor {
 namespace {
@@ -9,10 +12,35 @@ constexpr std::string_view kMachine = "/v1/machine";
 constexpr std::string_view kPause = "/v1/machine/pause";
 constexpr std::string_view kResume = "/v1/machine/resume";
 constexpr std::string_view kStop = "/v1/machine/stop";
+constexpr std::string_view kSnapshots = "/v1/snapshots";
+constexpr std::string_view kSnapshot = "/v1/snapshots/{number}";
 constexpr std::string_view kOpenApi = "/v1/openapi.json";
 
 constexpr ControlApi::Route kRoutes[] = {
-    {"GET", kMachine}, {"PUT", kPause}, {"PUT", kResume}, {"PUT", kStop}, {"GET", kOpenApi}};
+    {"GET", kMachine}, {"PUT", kPause},      {"PUT", kResume},   {"PUT", kStop},
+    {"GET", kOpenApi}, {"POST", kSnapshots}, {"GET", kSnapshot}, {"DELETE", kSnapshot}};
+
+// What stands in `path` for the {number} of `pattern`; nothing when they do not match. Each number
+// has one way to be written.
+std::optional<uint64_t> NumberIn(std::string_view path, std::string_view pattern) {
+  static constexpr std::string_view kPlaceholder = "{number}";
+  const size_t at = pattern.find(kPlaceholder);
+  if (at == std::string_view::npos || !path.starts_with(pattern.substr(0, at))) {
+    return std::nullopt;
+  }
+  const std::string_view digits = path.substr(at);
+  uint64_t number = 0;
+  const auto [end, error] = std::from_chars(digits.begin(), digits.end(), number);
+  if (error != std::errc() || end != digits.end() || digits.front() == '0') {
+    return std::nullopt;
+  }
+  return number;
+}
+
+bool Matches(std::string_view path, std::string_view pattern) {
+  return NumberIn(path, pattern).has_value() ||
+         (path == pattern && pattern.find('{') == std::string_view::npos);
+}
 
 int HttpStatus(ErrorCode code) {
   switch (code) {
@@ -52,11 +80,12 @@ std::span<const ControlApi::Route> ControlApi::Routes() { return kRoutes; }
 std::optional<ApiResponse> ControlApi::Refuse(std::string_view method, std::string_view path) {
   std::string allow;
   for (const Route& route : kRoutes) {
-    if (route.path == path) {
+    if (Matches(path, route.path)) {
       if (route.method == RoutedMethod(method)) {
         return std::nullopt;
       }
-      allow = route.method == "GET" ? "GET, HEAD" : route.method;
+      allow += allow.empty() ? "" : ", ";
+      allow += route.method == "GET" ? "GET, HEAD" : route.method;
     }
   }
   if (allow.empty()) {
@@ -85,6 +114,12 @@ ApiResponse ControlApi::Handle(std::string_view method, std::string_view path,
   if (path == kStop) {
     return PutStop(body);
   }
+  if (path == kSnapshots) {
+    return PostSnapshot(body);
+  }
+  if (const std::optional<uint64_t> number = NumberIn(path, kSnapshot)) {
+    return method == "DELETE" ? DeleteSnapshot(*number) : GetSnapshot(*number);
+  }
   if (!body.empty()) {
     return {.status = 400, .body = ErrorToJson("invalid_argument", "this request takes no body")};
   }
@@ -111,6 +146,28 @@ ApiResponse ControlApi::PutStop(std::string_view body) {
   const Status stopping = machine_.RequestStop(*request);
   return stopping.ok() ? ApiResponse{.status = 202, .body = StateToJson(MachineState::kStopping)}
                        : Failure(stopping.error());
+}
+
+ApiResponse ControlApi::PostSnapshot(std::string_view body) {
+  const Result<SnapshotRequest> request = SnapshotRequestFromJson(body);
+  if (!request.ok()) {
+    return Failure(request.error());
+  }
+  const Result<uint64_t> number = machine_.StartSnapshot(*request);
+  return number.ok() ? ApiResponse{.status = 202, .body = SnapshotNumberToJson(*number)}
+                     : Failure(number.error());
+}
+
+ApiResponse ControlApi::GetSnapshot(uint64_t number) {
+  const Result<SnapshotProgress> progress = machine_.SnapshotStatus(number);
+  return progress.ok() ? ApiResponse{.body = SnapshotProgressToJson(*progress)}
+                       : Failure(progress.error());
+}
+
+ApiResponse ControlApi::DeleteSnapshot(uint64_t number) {
+  const Status cancelled = machine_.CancelSnapshot(number);
+  return cancelled.ok() ? ApiResponse{.status = 202, .body = SnapshotNumberToJson(number)}
+                        : Failure(cancelled.error());
 }
 
 }  // namespace pacsvisor

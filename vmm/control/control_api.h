@@ -21,7 +21,7 @@ class ControlApi {
  public:
   struct Route {
     std::string_view method;  // "GET" serves HEAD too
-    std::string_view path;
+    std::string_view path;    // "{number}" in it stands for decimal digits
   };
 
   explicit ControlApi(MachineControl& machine) : machine_(machine) {}
@@ -38,6 +38,9 @@ class ControlApi {
   ApiResponse PutPause();
   ApiResponse PutResume();
   ApiResponse PutStop(std::string_view body);
+  ApiResponse PostSnapshot(std::string_view body);
+  ApiResponse GetSnapshot(uint64_t number);
+  ApiResponse DeleteSnapshot(uint64_t number);
 
   MachineControl& machine_;
 };

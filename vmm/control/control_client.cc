@@ -5,12 +5,14 @@
 #include <utility>
 
 #include "vmm/control/machine_json.h"
+#include "vmm/control/snapshot_json.h"
 #include "vmm/control/unix_socket.h"
 
 namespace pacsvisor {
 namespace {
 
 constexpr int kConnectSeconds = 5;
+constexpr char kSnapshotsPath[] = "/v1/snapshots";
 
 Error ConnectionError(httplib::Error error, const std::string& path) {
   switch (error) {
@@ -33,7 +35,8 @@ Error ConnectionError(httplib::Error error, const std::string& path) {
 
 }  // namespace
 
-Result<std::string> ControlClient::Call(const char* method, const char* path, std::string body) {
+Result<std::string> ControlClient::Call(const char* method, const std::string& path,
+                                        std::string body) {
   TRY(CheckUnixSocketPath(socket_path_));
   httplib::Client client(socket_path_, 80);  // the port is not used
   client.set_address_family(AF_UNIX);
@@ -83,6 +86,20 @@ Status ControlClient::Resume() {
 
 Status ControlClient::RequestStop(const StopRequest& request) {
   TRY(Call("PUT", "/v1/machine/stop", StopRequestToJson(request)));
+  return {};
+}
+
+Result<uint64_t> ControlClient::StartSnapshot(const SnapshotRequest& request) {
+  return SnapshotNumberFromJson(TRY(Call("POST", kSnapshotsPath, SnapshotRequestToJson(request))));
+}
+
+Result<SnapshotProgress> ControlClient::SnapshotStatus(uint64_t number) {
+  return SnapshotProgressFromJson(
+      TRY(Call("GET", fmt::format("{}/{}", kSnapshotsPath, number), "")));
+}
+
+Status ControlClient::CancelSnapshot(uint64_t number) {
+  TRY(Call("DELETE", fmt::format("{}/{}", kSnapshotsPath, number), ""));
   return {};
 }
 

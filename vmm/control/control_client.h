@@ -22,9 +22,12 @@ class ControlClient {
   Status Pause();
   Status Resume();
   Status RequestStop(const StopRequest& request);
+  Result<uint64_t> StartSnapshot(const SnapshotRequest& request);
+  Result<SnapshotProgress> SnapshotStatus(uint64_t number);
+  Status CancelSnapshot(uint64_t number);
 
  private:
-  Result<std::string> Call(const char* method, const char* path, std::string body);
+  Result<std::string> Call(const char* method, const std::string& path, std::string body);
 
   const std::string socket_path_;
   const int timeout_seconds_;

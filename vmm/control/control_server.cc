@@ -22,15 +22,19 @@ constexpr std::chrono::milliseconds kRetryAccept(50);
 
 }  // namespace
 
-Result<std::unique_ptr<ControlServer>> ControlServer::Start(const std::string& socket_path,
+Result<UniqueFd> ControlServer::Listen(const std::string& socket_path) {
+  return ListenOnUnixSocket(socket_path, kBacklog);
+}
+
+Result<std::unique_ptr<ControlServer>> ControlServer::Start(UniqueFd listener,
                                                             MachineControl& machine,
                                                             const ControlServerLimits& limits) {
-  UniqueFd listener = TRY(ListenOnUnixSocket(socket_path, kBacklog));
   EventFd wake = TRY(EventFd::Create());
   std::unique_ptr<ControlServer> server(
       new ControlServer(std::move(listener), std::move(wake), machine, limits));
   ControlServer* self = server.get();
-  server->accepting_ = TRY(StartThread("control", [self] { self->AcceptLoop(); }));
+  server->accepting_ =
+      TRY(StartThread(ThreadKind::kControl, "control", [self] { self->AcceptLoop(); }));
   return server;
 }
 
@@ -108,8 +112,8 @@ void ControlServer::Admit(UniqueFd fd) {
     }
     connection = connections_.emplace(connections_.end(), std::move(fd));
   }
-  Result<std::thread> thread =
-      StartThread("control-client", [this, connection] { Serve(connection); });
+  Result<std::thread> thread = StartThread(ThreadKind::kControl, "control-client",
+                                           [this, connection] { Serve(connection); });
   if (thread.ok()) {
     thread->detach();  // the destructor waits for the connection to leave the list
     return;

@@ -33,10 +33,11 @@ struct ControlServerLimits {
 
 class ControlServer {
  public:
-  // `machine` must outlive the server. Nothing may be at `socket_path`; it is left there at the
-  // end.
-  static Result<std::unique_ptr<ControlServer>> Start(const std::string& socket_path,
-                                                      MachineControl& machine,
+  // The socket at which Start waits for clients: made before privileges are given up. Nothing may
+  // be at the path; the socket is left there at the end.
+  static Result<UniqueFd> Listen(const std::string& socket_path);
+  // `machine` must outlive the server.
+  static Result<std::unique_ptr<ControlServer>> Start(UniqueFd listener, MachineControl& machine,
                                                       const ControlServerLimits& limits = {});
   // Returns when every connection has ended; they are cut off, but for requests in the machine's
   // hands.

@@ -55,8 +55,8 @@ std::optional<ApiResponse> RefuseHead(const httplib::Request& request) {
   if (std::optional<ApiResponse> refusal = ControlApi::Refuse(request.method, request.path)) {
     return refusal;
   }
-  if (*length > 0 && request.method != "PUT") {
-    return Refusal(400, "invalid_argument", "only PUT takes a body");
+  if (*length > 0 && request.method != "PUT" && request.method != "POST") {
+    return Refusal(400, "invalid_argument", "only PUT and POST take a body");
   }
   if (*length > 0 && (request.has_header("Content-Encoding") ||
                       !IsJson(request.get_header_value("Content-Type")))) {
@@ -91,13 +91,12 @@ class HttpEngine::Server : public httplib::Server {
     const Handler handler = [&api](const httplib::Request& request, httplib::Response& response) {
       Write(api.Handle(request.method, request.path, request.body), response);
     };
-    for (const ControlApi::Route& route : ControlApi::Routes()) {
-      if (route.method == "GET") {
-        Get(std::string(route.path), handler);
-      } else {
-        Put(std::string(route.path), handler);
-      }
-    }
+    // What comes here has a route: RefuseHead saw to it.
+    static constexpr char kAnyPath[] = ".*";
+    Get(kAnyPath, handler);
+    Put(kAnyPath, handler);
+    Post(kAnyPath, handler);
+    Delete(kAnyPath, handler);
     // What cpp-httplib refuses by itself has no body yet.
     const Handler error_handler = [](const httplib::Request&, httplib::Response& response) {
       if (response.body.empty()) {
@@ -126,7 +125,7 @@ class HttpEngine::Server : public httplib::Server {
           if (!close) {
             stream.ExpectBody(ContentLength(request).value_or(0));
             if (!request.has_header("Content-Length")) {
-              // Without one cpp-httplib would read a PUT's body to the connection's end.
+              // Without one cpp-httplib would read a PUT's or POST's body to the connection's end.
               request.set_header("Content-Length", "0");
             }
           }

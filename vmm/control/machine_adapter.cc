@@ -4,33 +4,135 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "vmm/base/clock.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/machine/machine.h"
+#include "vmm/machine/machine_subject.h"
+#include "vmm/snapshot/snapshot_taker.h"
 
 namespace pacsvisor {
 namespace {
 
+constexpr uint64_t kNsPerUs = 1000;
+
 // Taken while the program's own initializers run: directly before main().
 const uint64_t kProcessStartNs = MonotonicNs();
 
+SnapshotPhase PhaseOf(CapturePhase phase) {
+  switch (phase) {
+    case CapturePhase::kCopying:
+      return SnapshotPhase::kCopying;
+    case CapturePhase::kPausing:
+      return SnapshotPhase::kPausing;
+    case CapturePhase::kWriting:
+      return SnapshotPhase::kWriting;
+    case CapturePhase::kCommitting:
+      return SnapshotPhase::kCommitting;
+  }
+  CHECK(false, "phase {}", static_cast<int>(phase));
+}
+
+class ObserverAdapter : public CaptureObserver {
+ public:
+  explicit ObserverAdapter(SnapshotObserver& observer) : observer_(observer) {}
+  void OnProgress(CapturePhase phase, uint64_t bytes_done, uint64_t bytes_total) override {
+    observer_.Progress(PhaseOf(phase), bytes_done, bytes_total);
+  }
+  bool cancelled() const override { return observer_.cancelled(); }
+
+ private:
+  SnapshotObserver& observer_;
+};
+
+SnapshotResult ResultOf(const TakenSnapshot& taken) {
+  SnapshotResult result;
+  result.id = taken.info.id.Hex();
+  result.parent = taken.info.parent ? taken.info.parent->Hex() : "";
+  result.figures = taken.info.draft.figures;
+  result.figures["durable_ns"] = taken.durable_ns;
+  result.figures["unique_bytes"] = taken.info.counts.fresh_bytes;
+  result.figures["stored_bytes"] = taken.info.counts.stored_bytes;
+  result.consistency = taken.info.draft.consistency;
+  result.budget_met = taken.info.draft.figures.at("budget_met") != 0;
+  return result;
+}
+
 class MachineAdapter : public MachineRunner {
  public:
-  explicit MachineAdapter(std::unique_ptr<Machine> machine) : machine_(std::move(machine)) {}
+  MachineAdapter(std::unique_ptr<Machine> machine, std::shared_ptr<Store> store)
+      : machine_(std::move(machine)), store_(std::move(store)) {}
+
+  // Between Build and Start.
+  Status Restore(const RestorePoint& from) {
+    TRY(RestoreMachine(*machine_, *from.snapshot, from.clock));
+    if (store_ == nullptr || !from.continues) {
+      return {};
+    }
+    TRY(MakeTaker());
+    TRY(machine_->tracker().Start());
+    taker_->ContinueFrom(from.snapshot->info().id);
+    return {};
+  }
 
   Status Start() override { return machine_->Start(); }
   MachineEnd Wait() override { return machine_->Wait(); }
   Status Pause() override { return machine_->Pause(); }
   Status Resume() override { return machine_->Resume(); }
   uint64_t first_entry_ns() const override { return machine_->first_entry_ns(); }
+  FaultDescriptions guest_faults() const override {
+    FaultDescriptions faults;
+    for (const DeviceFaults& device : machine_->GuestFaults()) {
+      for (const GuestFaultCount& one : device.faults) {
+        faults[device.device][std::string(GuestFaultName(one.fault))] = one.count;
+      }
+    }
+    return faults;
+  }
   void PressPowerButton() override { machine_->PressPowerButton(); }
   void ForceStop() override { machine_->ForceStop(); }
   void ConsoleInput(std::span<const uint8_t> bytes) override { machine_->ConsoleInput(bytes); }
 
+  Result<SnapshotResult> Snapshot(const SnapshotRequest& request,
+                                  SnapshotObserver& observer) override {
+    if (store_ == nullptr) {
+      return MachineRunner::Snapshot(request, observer);
+    }
+    if (request.quiesce) {
+      return Error::Make(ErrorCode::kUnsupported,
+                         "this pacsvisor cannot quiesce a guest yet: take the snapshot without "
+                         "--quiesce, as after a power cut");
+    }
+    TRY(MakeTaker());
+    const MachineConfig& config = machine_->config();
+    SnapshotOrder order{.machine = config.name,
+                        .message = request.message,
+                        .texts = {{"config", config.source_text},
+                                  {"config_directory", config.source_directory},
+                                  {"pacsvisor", PACSVISOR_VERSION}},
+                        .pause_budget_ns = request.pause_budget_us * kNsPerUs};
+    ObserverAdapter adapter(observer);
+    const TakenSnapshot taken = TRY(taker_->Take(order, adapter));
+    return ResultOf(taken);
+  }
+
  private:
+  Status MakeTaker() {
+    if (taker_ == nullptr) {
+      subject_ = TRY(MachineSubject::Create(*machine_));
+      taker_ = std::make_unique<SnapshotTaker>(*subject_, *store_);
+    }
+    return {};
+  }
+
   const std::unique_ptr<Machine> machine_;
+  const std::shared_ptr<Store> store_;  // null: no snapshots
+  // The snapshot's thread, or before the start.
+  std::unique_ptr<MachineSubject> subject_;
+  std::unique_ptr<SnapshotTaker> taker_;
 };
 
 // Of a file or a block device; 0 when it cannot be asked.
@@ -38,6 +140,13 @@ uint64_t SizeOf(const std::string& path) {
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   const off_t end = fd.valid() ? lseek(fd.get(), 0, SEEK_END) : 0;
   return static_cast<uint64_t>(std::max<off_t>(end, 0));
+}
+
+// For whoever asks from another directory. An empty path stays.
+std::string AbsolutePath(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path absolute = std::filesystem::absolute(path, error);
+  return path.empty() || error ? path : absolute.lexically_normal().string();
 }
 
 NetDescription Describe(const NetConfig& net) {
@@ -53,14 +162,26 @@ NetDescription Describe(const NetConfig& net) {
 
 }  // namespace
 
-MachineFactory MachineFactoryOf(MachineConfig config, MachinePaths paths) {
-  return [config = std::move(config), paths = std::move(paths)](
-             const ConsoleOutput& output) -> Result<std::unique_ptr<MachineRunner>> {
-    MachineOptions options{.console_output = output,
-                           .agent_socket = paths.agent_socket,
-                           .image_record_directory = paths.image_record_directory};
-    return std::unique_ptr<MachineRunner>(
-        std::make_unique<MachineAdapter>(TRY(Machine::Build(config, std::move(options)))));
+MachineFactory MachineFactoryOf(MachineConfig config, std::shared_ptr<const HostResources> host,
+                                std::shared_ptr<const RestorePoint> from) {
+  // Once: a guest that resets itself boots.
+  auto next = std::make_shared<std::shared_ptr<const RestorePoint>>(std::move(from));
+  return [config = std::move(config), host = std::move(host),
+          next](const ConsoleOutput& output) -> Result<std::unique_ptr<MachineRunner>> {
+    const std::shared_ptr<const RestorePoint> point = std::exchange(*next, nullptr);
+    if (point == nullptr && !host->boot) {
+      return Error::Make(ErrorCode::kNotFound,
+                         "the guest resets itself, and its kernel {} is not on this host: put it "
+                         "there, then restore again",
+                         config.boot.kernel);
+    }
+    MachineOptions options{.console_output = output, .host = host, .for_load = point != nullptr};
+    std::unique_ptr<Machine> machine = TRY(Machine::Build(config, std::move(options)));
+    auto adapter = std::make_unique<MachineAdapter>(std::move(machine), host->store);
+    if (point != nullptr) {
+      TRY(adapter->Restore(*point));
+    }
+    return std::unique_ptr<MachineRunner>(std::move(adapter));
   };
 }
 
@@ -70,6 +191,7 @@ MachineDescription DescribeConfig(const MachineConfig& config) {
                                  .cpus = config.cpus,
                                  .memory_bytes = config.memory_bytes,
                                  .process_start_ns = kProcessStartNs,
+                                 .store = AbsolutePath(config.store_path),
                                  .version = PACSVISOR_VERSION};
   for (const DiskConfig& disk : config.disks) {
     description.disks.push_back({.path = disk.path,

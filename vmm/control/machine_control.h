@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "vmm/base/result.h"
+#include "vmm/control/snapshot_control.h"
 
 namespace pacsvisor {
 
@@ -29,6 +31,9 @@ struct NetDescription {
   bool isolated = false;
 };
 
+// Device, then kind, then how often (Machine::GuestFaults); what is 0 is left out.
+using FaultDescriptions = std::map<std::string, std::map<std::string, uint64_t>>;
+
 struct MachineDescription {
   std::string name;
   int64_t pid = 0;
@@ -42,7 +47,9 @@ struct MachineDescription {
   uint64_t first_entry_ns = 0;
   std::vector<DiskDescription> disks;
   std::vector<NetDescription> nets;
-  std::string version;  // of pacsvisor
+  std::string store;         // path of the directory that snapshots go to; empty: none
+  FaultDescriptions faults;  // since the guest was last started or reset
+  std::string version;       // of pacsvisor
 };
 
 struct StopRequest {
@@ -66,6 +73,16 @@ class MachineControl {
   // The last request's grace counts, from that request on: one that was made while the guest could
   // not hear the button yet does not cut a later one short. A force is not taken back.
   virtual Status RequestStop(const StopRequest& request) = 0;
+
+  // Begins a snapshot and returns its number; waits its turn behind a pause or resume only. While
+  // it is taken, Pause and Resume answer kBusy; a paused machine is captured as it stands and stays
+  // paused. kBusy while another is taken or the machine stops, kUnsupported without a store.
+  virtual Result<uint64_t> StartSnapshot(const SnapshotRequest& request) = 0;
+  // kNotFound: never begun by this process, or forgotten (the last 16 that are over are not).
+  virtual Result<SnapshotProgress> SnapshotStatus(uint64_t number) = 0;
+  // Returns at once; the snapshot then fails with kCancelled, unless it is committed by then.
+  // kNotFound when it is not being taken.
+  virtual Status CancelSnapshot(uint64_t number) = 0;
 };
 
 }  // namespace pacsvisor

@@ -4,9 +4,9 @@
 #include <array>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <utility>
 
+#include "vmm/control/object_reader.h"
 #include "vmm/control/untrusted_json.h"
 
 namespace pacsvisor {
@@ -20,73 +20,11 @@ constexpr std::array kErrorCodes = {ErrorCode::kInvalidArgument,  ErrorCode::kNo
                                     ErrorCode::kNoSpace,          ErrorCode::kIo,
                                     ErrorCode::kTimeout,          ErrorCode::kCancelled};
 
-// Paths are bytes, JSON is Unicode: what is no UTF-8 is shown by U+FFFD.
-std::string Dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 std::string CodeText(ErrorCode code) {
   std::string text(ErrorCodeName(code));
   std::replace(text.begin(), text.end(), ' ', '_');
   return text;
 }
-
-// Reads members of an object; the first that is missing or of a wrong type is the problem.
-class ObjectReader {
- public:
-  explicit ObjectReader(const Json& object) : object_(object) {
-    if (!object.is_object()) {
-      problem_ = "is no object";
-    }
-  }
-
-  std::string Text(const char* name) {
-    const Json* member = Find(name);
-    return member != nullptr && Expect(member->is_string(), name) ? member->get<std::string>() : "";
-  }
-  uint64_t Number(const char* name, uint64_t limit) {
-    const Json* member = Find(name);
-    if (member == nullptr ||
-        !Expect(member->is_number_unsigned() && member->get<uint64_t>() <= limit, name)) {
-      return 0;
-    }
-    return member->get<uint64_t>();
-  }
-  bool Boolean(const char* name) {
-    const Json* member = Find(name);
-    return member != nullptr && Expect(member->is_boolean(), name) && member->get<bool>();
-  }
-  const Json& List(const char* name) {
-    static const Json kEmpty = Json::array();
-    const Json* member = Find(name);
-    return member != nullptr && Expect(member->is_array(), name) ? *member : kEmpty;
-  }
-  bool Has(const char* name) const { return object_.is_object() && object_.contains(name); }
-  void Fail(std::string problem) {
-    if (problem_.empty()) {
-      problem_ = std::move(problem);
-    }
-  }
-  const std::string& problem() const { return problem_; }
-
- private:
-  const Json* Find(const char* name) {
-    if (!Has(name)) {
-      Fail(fmt::format("has no '{}'", name));
-      return nullptr;
-    }
-    return &object_[name];
-  }
-  bool Expect(bool holds, const char* name) {
-    if (!holds) {
-      Fail(fmt::format("has a '{}' of a wrong type or out of range", name));
-    }
-    return holds;
-  }
-
-  const Json& object_;
-  std::string problem_;
-};
 
 std::optional<MachineState> ParseState(std::string_view name) {
   for (const MachineState state :
@@ -123,6 +61,24 @@ DiskDescription DiskFromJson(const Json& json, ObjectReader* outer) {
     outer->Fail("has a disk that " + reader.problem());
   }
   return disk;
+}
+
+FaultDescriptions FaultsFromJson(ObjectReader& reader) {
+  FaultDescriptions faults;
+  for (const auto& [device, counts] : reader.Object("faults").items()) {
+    if (!counts.is_object()) {
+      reader.Fail("has 'faults' of a wrong type");
+      continue;
+    }
+    for (const auto& [kind, count] : counts.items()) {
+      if (!count.is_number_unsigned()) {
+        reader.Fail("has 'faults' of a wrong type");
+        continue;
+      }
+      faults[device][kind] = count.get<uint64_t>();
+    }
+  }
+  return faults;
 }
 
 NetDescription NetFromJson(const Json& json, ObjectReader* outer) {
@@ -165,17 +121,20 @@ std::string DescriptionToJson(const MachineDescription& description) {
   for (const NetDescription& net : description.nets) {
     nets.push_back(ToJson(net));
   }
-  return Dump({{"name", description.name},
-               {"pid", description.pid},
-               {"state", MachineStateName(description.state)},
-               {"cpus", description.cpus},
-               {"memory_bytes", description.memory_bytes},
-               {"uptime_ms", description.uptime_ms},
-               {"process_start_ns", description.process_start_ns},
-               {"first_entry_ns", description.first_entry_ns},
-               {"disks", std::move(disks)},
-               {"nets", std::move(nets)},
-               {"version", description.version}});
+  return DumpJson(
+      {{"name", description.name},
+       {"pid", description.pid},
+       {"state", MachineStateName(description.state)},
+       {"cpus", description.cpus},
+       {"memory_bytes", description.memory_bytes},
+       {"uptime_ms", description.uptime_ms},
+       {"process_start_ns", description.process_start_ns},
+       {"first_entry_ns", description.first_entry_ns},
+       {"disks", std::move(disks)},
+       {"nets", std::move(nets)},
+       {"store", description.store},
+       {"faults", description.faults.empty() ? Json::object() : Json(description.faults)},
+       {"version", description.version}});
 }
 
 Result<MachineDescription> DescriptionFromJson(std::string_view text) {
@@ -189,6 +148,7 @@ Result<MachineDescription> DescriptionFromJson(std::string_view text) {
   description.uptime_ms = reader.Number("uptime_ms", UINT64_MAX);
   description.process_start_ns = reader.Number("process_start_ns", UINT64_MAX);
   description.first_entry_ns = reader.Number("first_entry_ns", UINT64_MAX);
+  description.store = reader.Text("store");
   description.version = reader.Text("version");
   if (const auto state = ParseState(reader.Text("state"))) {
     description.state = *state;
@@ -201,6 +161,7 @@ Result<MachineDescription> DescriptionFromJson(std::string_view text) {
   for (const Json& net : reader.List("nets")) {
     description.nets.push_back(NetFromJson(net, &reader));
   }
+  description.faults = FaultsFromJson(reader);
   if (!reader.problem().empty()) {
     return Error::Make(ErrorCode::kCorrupt, "the machine's description {}", reader.problem());
   }
@@ -208,7 +169,7 @@ Result<MachineDescription> DescriptionFromJson(std::string_view text) {
 }
 
 std::string StopRequestToJson(const StopRequest& request) {
-  return Dump({{"grace_seconds", request.grace_seconds}, {"force", request.force}});
+  return DumpJson({{"grace_seconds", request.grace_seconds}, {"force", request.force}});
 }
 
 Result<StopRequest> StopRequestFromJson(std::string_view text) {
@@ -225,14 +186,7 @@ Result<StopRequest> StopRequestFromJson(std::string_view text) {
   if (reader.Has("force")) {
     request.force = reader.Boolean("force");
   }
-  if (json.is_object()) {
-    static const std::set<std::string> kKnown = {"grace_seconds", "force"};
-    for (const auto& [name, value] : json.items()) {
-      if (!kKnown.contains(name)) {
-        reader.Fail("has the unknown member '" + name.substr(0, 64) + "'");
-      }
-    }
-  }
+  reader.RefuseOthers({"grace_seconds", "force"});
   if (!reader.problem().empty()) {
     return Error::Make(ErrorCode::kInvalidArgument,
                        "the request {}: send {{\"grace_seconds\": 0 to {}, \"force\": true or "
@@ -242,10 +196,12 @@ Result<StopRequest> StopRequestFromJson(std::string_view text) {
   return request;
 }
 
-std::string StateToJson(MachineState state) { return Dump({{"state", MachineStateName(state)}}); }
+std::string StateToJson(MachineState state) {
+  return DumpJson({{"state", MachineStateName(state)}});
+}
 
 std::string ErrorToJson(std::string_view code, std::string_view message) {
-  return Dump({{"code", code}, {"message", message}});
+  return DumpJson({{"code", code}, {"message", message}});
 }
 
 std::string ErrorToJson(const Error& error) {

@@ -8,6 +8,8 @@
 #include <span>
 
 #include "vmm/base/result.h"
+#include "vmm/control/machine_control.h"
+#include "vmm/control/snapshot_control.h"
 #include "vmm/machine/machine.h"
 
 namespace pacsvisor {
@@ -27,11 +29,19 @@ class MachineRunner {
   virtual Status Resume() = 0;
   // When guest code first ran (CLOCK_MONOTONIC), 0 before that.
   virtual uint64_t first_entry_ns() const { return 0; }
+  // How often the guest broke the hardware's rules.
+  virtual FaultDescriptions guest_faults() const { return {}; }
   virtual void PressPowerButton() = 0;
   // Does not wait: Wait returns soon. Works in every state, paused included.
   virtual void ForceStop() = 0;
   // Bytes typed on the serial console. Never blocks: they are kept for the guest, up to a limit.
   virtual void ConsoleInput(std::span<const uint8_t> bytes) = 0;
+  // One at a time, and never at the same time as Pause and Resume; all others may be called
+  // meanwhile. Returns when the snapshot is durable, or is not and nothing of it is kept. A paused
+  // machine stays paused. When `observer` says cancelled, and when the machine has ended (Wait is
+  // about to return or has), it returns soon: the machine's end waits for it.
+  virtual Result<SnapshotResult> Snapshot(const SnapshotRequest& request,
+                                          SnapshotObserver& observer);
 };
 
 // Bytes the guest wrote to its serial console. Called from the machine's threads.

@@ -29,8 +29,9 @@ MachineSession::MachineSession(MachineDescription fixed, MachineFactory factory,
       start_ns_(MonotonicNs()) {}
 
 Result<MachineEnd> MachineSession::Run() {
-  std::thread button = TRY(StartThread("button", [this] { ButtonLoop(); }));
-  Result<std::thread> force = StartThread("force", [this] { ForceLoop(); });
+  TRY(snapshots_.StartWorker());
+  std::thread button = TRY(StartThread(ThreadKind::kControl, "button", [this] { ButtonLoop(); }));
+  Result<std::thread> force = StartThread(ThreadKind::kControl, "force", [this] { ForceLoop(); });
   Result<MachineEnd> exit = force.ok() ? RunUntilEnd() : Result<MachineEnd>(force.error());
   {
     MutexLock lock(mutex_);
@@ -51,7 +52,7 @@ Result<MachineEnd> MachineSession::RunUntilEnd() {
     if (exit.reason != MachineEnd::Reason::kReset || force_at_ns_) {
       return exit;
     }
-    Log(LogLevel::kInfo, "the guest resets: starting it again");
+    reset_log_.Log(LogLevel::kInfo, "the guest resets: starting it again");
   }
 }
 
@@ -78,6 +79,7 @@ Result<MachineEnd> MachineSession::RunOnce() {
   MachineEnd exit = runner->Wait();
   MutexLock lock(mutex_);
   runner_ = nullptr;
+  snapshots_.Interrupt("the machine ended while the snapshot was taken: nothing of it is kept");
   while (users_ != 0) {
     changed_.wait(mutex_);
   }
@@ -157,6 +159,9 @@ void MachineSession::PressPowerButton() {
   }
   // A paused guest sees no button.
   if (paused) {
+    snapshots_.Interrupt(
+        "the paused machine is resumed to be stopped: nothing of the snapshot is kept");
+    snapshots_.WaitUntilIdle();
     if (const Status resumed = use.runner()->Resume(); !resumed.ok()) {
       Log(LogLevel::kError, "the paused machine cannot be resumed to be stopped: {}",
           resumed.error().message());
@@ -173,6 +178,7 @@ void MachineSession::Force() {
       return;
     }
   }
+  snapshots_.Interrupt("the machine is ended by force: nothing of the snapshot is kept");
   Log(LogLevel::kWarning, "the machine is ended by force");
   on_force_();
   if (use.runner() != nullptr) {
@@ -185,19 +191,29 @@ MachineDescription MachineSession::Describe() {
   description.uptime_ms = (MonotonicNs() - start_ns_) / kNsPerMs;
   MutexLock lock(mutex_);
   description.first_entry_ns = runner_ == nullptr ? 0 : runner_->first_entry_ns();
+  description.faults = runner_ == nullptr ? FaultDescriptions{} : runner_->guest_faults();
   description.state = force_at_ns_ ? MachineState::kStopping
                       : paused_    ? MachineState::kPaused
                                    : MachineState::kRunning;
   return description;
 }
 
-Status MachineSession::CheckOperable(const MachineRunner* runner) {
-  MutexLock lock(mutex_);
+Status MachineSession::CheckNotStopping(const MachineRunner* runner) {
   if (force_at_ns_ || ended_) {
     return Error::Make(ErrorCode::kBusy, "the machine is stopping: wait for its end");
   }
   if (runner == nullptr) {
     return Error::Make(ErrorCode::kBusy, "the machine is starting: try again in a moment");
+  }
+  return {};
+}
+
+Status MachineSession::CheckOperable(const MachineRunner* runner) {
+  MutexLock lock(mutex_);
+  TRY(CheckNotStopping(runner));
+  if (const std::optional<uint64_t> number = snapshots_.running()) {
+    return Error::Make(ErrorCode::kBusy,
+                       "snapshot {} is being taken: wait until it is done, or cancel it", *number);
   }
   return {};
 }
@@ -236,6 +252,23 @@ Status MachineSession::RequestStop(const StopRequest& request) {
     Force();
   }
   return {};
+}
+
+Result<uint64_t> MachineSession::StartSnapshot(const SnapshotRequest& request) {
+  TRY(CheckSnapshotRequest(request));
+  if (fixed_.store.empty()) {
+    return Error::Make(ErrorCode::kUnsupported,
+                       "this machine has no store for snapshots: add [store] with path = "
+                       "\"DIRECTORY\" to its VM.toml and start it again");
+  }
+  MutexLock operation(operation_mutex_);  // no pause or resume is under way
+  // Let go of after mutex_, when no job begins that would hold it.
+  const auto use = std::make_shared<Use>(*this);
+  MutexLock lock(mutex_);
+  TRY(CheckNotStopping(runner_ == use->runner() ? runner_ : nullptr));
+  return snapshots_.Start([request, use](SnapshotObserver& observer) {
+    return use->runner()->Snapshot(request, observer);
+  });
 }
 
 void MachineSession::ConsoleInput(std::span<const uint8_t> bytes) {

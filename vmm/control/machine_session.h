@@ -1,8 +1,14 @@
 // A machine from its first start to its end, resets included: what the control API and the signals
 // act on. Holds the state that they see, and ends a machine whose guest ignores the power button.
 //
+// A snapshot excludes pause and resume (kBusy), not the end: a machine that ends, by itself, by a
+// reset or by force, cancels it and waits only until it has let go. A stop lets it go on while the
+// guest shuts down, unless the machine is paused: to hear the button it must be resumed, and the
+// snapshot is cancelled for that.
+//
 // Threads: Run by one; the others by any, several at the same time.
-// Lock order: operation_mutex_ before mutex_; neither is held while Run waits.
+// Lock order: operation_mutex_ before mutex_ before the lock of snapshots_; none is held while Run
+// waits.
 #pragma once
 
 #include <condition_variable>
@@ -11,10 +17,12 @@
 #include <optional>
 #include <span>
 
+#include "vmm/base/log.h"
 #include "vmm/base/result.h"
 #include "vmm/base/thread_annotations.h"
 #include "vmm/control/machine_control.h"
 #include "vmm/control/machine_runner.h"
+#include "vmm/control/snapshot_jobs.h"
 
 namespace pacsvisor {
 
@@ -34,6 +42,12 @@ class MachineSession : public MachineControl {
   Status Pause() override EXCLUDES(operation_mutex_, mutex_);
   Status Resume() override EXCLUDES(operation_mutex_, mutex_);
   Status RequestStop(const StopRequest& request) override EXCLUDES(mutex_);
+  Result<uint64_t> StartSnapshot(const SnapshotRequest& request) override
+      EXCLUDES(operation_mutex_, mutex_);
+  Result<SnapshotProgress> SnapshotStatus(uint64_t number) override {
+    return snapshots_.Progress(number);
+  }
+  Status CancelSnapshot(uint64_t number) override { return snapshots_.Cancel(number); }
 
   // Lost while no machine is there.
   void ConsoleInput(std::span<const uint8_t> bytes) EXCLUDES(mutex_);
@@ -58,6 +72,9 @@ class MachineSession : public MachineControl {
   Result<MachineEnd> RunUntilEnd() EXCLUDES(mutex_);
   MachineRunner* BeginUse() EXCLUDES(mutex_);
   void EndUse() EXCLUDES(mutex_);
+  // Whether something may be done to `runner`, the machine in use; the second also refuses while a
+  // snapshot is taken.
+  Status CheckNotStopping(const MachineRunner* runner) REQUIRES(mutex_);
   Status CheckOperable(const MachineRunner* runner) EXCLUDES(mutex_);
   // Two threads: the button waits its turn behind a pause, which a disk that does not answer makes
   // long; the end of the grace waits for nothing.
@@ -73,6 +90,7 @@ class MachineSession : public MachineControl {
   const ConsoleOutput output_;
   const std::function<void()> on_force_;
   const uint64_t start_ns_;
+  RateLimitedLog reset_log_;  // any thread
   // Held across a pause, a resume and the press of the button, so that these take turns.
   Mutex operation_mutex_;
   // Guarded; for short moments only.
@@ -85,6 +103,9 @@ class MachineSession : public MachineControl {
   bool ended_ GUARDED_BY(mutex_) = false;
   bool press_ GUARDED_BY(mutex_) = false;                   // the button is to be pressed
   std::optional<uint64_t> force_at_ns_ GUARDED_BY(mutex_);  // set: stopping
+  // Begun with mutex_ held, while runner_ is there: interrupting it after runner_ was taken away
+  // meets the last one of that machine. The last member: its threads end first.
+  SnapshotJobs snapshots_;
 };
 
 }  // namespace pacsvisor

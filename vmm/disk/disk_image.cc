@@ -11,6 +11,7 @@
 #include "vmm/base/align.h"
 #include "vmm/base/log.h"
 #include "vmm/disk/block_request.h"
+#include "vmm/disk/layer_directory.h"
 
 namespace pacsvisor {
 namespace {
@@ -18,7 +19,8 @@ namespace {
 Error OpenError(const std::filesystem::path& path, int error_number, bool read_only) {
   Error error = Error::FromErrno(error_number, "cannot open disk image {}", path.string());
   if (!read_only && (error_number == EACCES || error_number == EROFS || error_number == EPERM)) {
-    return Error::Make(error.code(), "{}; make it writable, or set 'read_only = true' for this disk",
+    return Error::Make(error.code(),
+                       "{}; make it writable, or set 'read_only = true' for this disk",
                        error.message());
   }
   return error;
@@ -37,6 +39,19 @@ Status CheckType(const std::filesystem::path& path) {
   return {};
 }
 
+// Without its layers the image is an old state of the disk, in parts: whoever wrote to it would mix
+// the two.
+Status CheckLayers(const DiskImageOptions& options) {
+  if ((!options.with_layers || options.read_only) && LayerDirectory::HoldsLayers(options.path)) {
+    return Error::Make(ErrorCode::kBusy,
+                       "disk image {} has layers that are not merged into it (its machine was "
+                       "killed), in {}.layers: run it once, writable, with pacsvisor, which merges "
+                       "them",
+                       options.path.string(), options.path.string());
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<DiskImage> DiskImage::Open(const DiskImageOptions& options) {
@@ -51,7 +66,10 @@ Result<DiskImage> DiskImage::Open(const DiskImageOptions& options) {
       TRY(ImageLock::Acquire(
           options.path, options.read_only ? ImageLock::Mode::kShared : ImageLock::Mode::kExclusive,
           options.owner)));
+  // Behind the lock: a machine that runs is named as such.
+  TRY(CheckLayers(options));
   image.fd_ = std::move(fd);
+  image.with_layers_ = options.with_layers && !options.read_only;
   TRY(image.Measure());
   if (options.cache == DiskCache::kNone) {
     image.OpenDirect();

@@ -21,6 +21,7 @@ struct DiskImageOptions {
   std::filesystem::path path;
   bool read_only = false;
   DiskCache cache = DiskCache::kWriteback;
+  bool with_layers = false;  // whoever opens it looks into its layers too (LayeredDisk)
   ImageOwner owner;
 };
 
@@ -33,13 +34,16 @@ class DiskImage {
   };
 
   // Refused: what is neither a file nor a block device, sizes that are 0 or not a multiple of 512,
-  // an image in use by another machine (kBusy, its name in the message).
+  // an image in use by another machine (kBusy, its name in the message), one whose layers are not
+  // merged (kBusy) unless the caller takes them over and may write.
   static Result<DiskImage> Open(const DiskImageOptions& options);
 
   const std::filesystem::path& path() const { return path_; }
   uint64_t size_bytes() const { return size_bytes_; }
   bool read_only() const { return read_only_; }
   bool is_block_device() const { return is_block_device_; }
+  // Whether there may be layers beside it: opened for somebody who looks into them.
+  bool with_layers() const { return with_layers_; }
   int fd() const { return fd_.get(); }
   // The same file with O_DIRECT; -1 without.
   int direct_fd() const { return direct_fd_.get(); }
@@ -54,6 +58,7 @@ class DiskImage {
   std::filesystem::path path_;
   bool read_only_;
   bool is_block_device_ = false;
+  bool with_layers_ = false;
   uint64_t size_bytes_ = 0;
   Alignment direct_alignment_;
   ImageLock lock_;

@@ -52,12 +52,12 @@ std::optional<std::string> ReadRecord(const fs::path& path) {
                   : std::nullopt;
 }
 
-std::string DescribeHolders(int image, const ImageOwner& owner) {
+std::string DescribeHolders(int image, const fs::path& record_directory) {
   const std::optional<std::string> prefix = RecordPrefix(image);
   std::string holders;
   std::error_code error;
-  if (prefix.has_value() && !owner.record_directory.empty()) {
-    for (fs::directory_iterator entry(owner.record_directory, error), end; !error && entry != end;
+  if (prefix.has_value() && !record_directory.empty()) {
+    for (fs::directory_iterator entry(record_directory, error), end; !error && entry != end;
          entry.increment(error)) {
       if (entry->path().filename().string().starts_with(*prefix)) {
         if (const std::optional<std::string> text = ReadRecord(entry->path())) {
@@ -80,8 +80,8 @@ Result<std::pair<UniqueFd, fs::path>> WriteRecord(int image, const ImageOwner& o
   const fs::path hidden = owner.record_directory / ("." + name);
   const fs::path path = owner.record_directory / name;
   UniqueFd file(::open(hidden.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  const std::string text =
-      fmt::format("machine '{}' (pid {})", owner.machine.substr(0, 128), ::getpid());
+  const std::string text = fmt::format("machine '{}' (pid {})", owner.machine.substr(0, 128),
+                                       owner.pid != 0 ? owner.pid : int64_t{::getpid()});
   if (!file.valid() || !LockFile(file.get(), F_WRLCK) ||
       ::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
       ::rename(hidden.c_str(), path.c_str()) != 0) {
@@ -93,6 +93,27 @@ Result<std::pair<UniqueFd, fs::path>> WriteRecord(int image, const ImageOwner& o
 }
 
 }  // namespace
+
+void RemoveStaleImageRecords(const fs::path& record_directory) {
+  std::error_code error;
+  for (fs::directory_iterator entry(record_directory, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (!entry->path().filename().string().starts_with('.')) {  // one that is being written
+      ReadRecord(entry->path());
+    }
+  }
+}
+
+Result<std::string> HoldersOfImage(const fs::path& image, const fs::path& record_directory) {
+  const UniqueFd file(::open(image.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct flock lock {};
+  lock.l_type = F_WRLCK;  // which any claim stands against
+  lock.l_whence = SEEK_SET;
+  if (!file.valid() || ::fcntl(file.get(), F_OFD_GETLK, &lock) != 0) {
+    return Error::FromErrno(errno, "cannot ask who uses disk image {}", image.string());
+  }
+  return lock.l_type == F_UNLCK ? std::string() : DescribeHolders(file.get(), record_directory);
+}
 
 Result<ImageLock> ImageLock::Acquire(const fs::path& image, Mode mode, const ImageOwner& owner) {
   const bool exclusive = mode == Mode::kExclusive;
@@ -109,7 +130,7 @@ Result<ImageLock> ImageLock::Acquire(const fs::path& image, Mode mode, const Ima
         ErrorCode::kBusy,
         "disk image {} is in use by {}; stop that first, or give this machine a copy "
         "of its own",
-        image.string(), DescribeHolders(file.get(), owner));
+        image.string(), DescribeHolders(file.get(), owner.record_directory));
   }
   ImageLock lock(std::move(file));
   if (!owner.record_directory.empty()) {

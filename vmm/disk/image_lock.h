@@ -10,6 +10,7 @@
 // Threads: one at a time.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 
@@ -22,7 +23,17 @@ struct ImageOwner {
   std::string machine;  // as errors shall name it
   // For the records; made when missing. Empty: no record is kept and holders remain unnamed.
   std::filesystem::path record_directory;
+  int64_t pid = 0;  // by which errors shall name it; 0: this process's
 };
+
+// Takes away the records that nobody's life stands behind any more: of processes that were killed,
+// or had not the right to.
+void RemoveStaleImageRecords(const std::filesystem::path& record_directory);
+
+// Who holds a claim on `image`, in words; empty: nobody. Takes none itself; the image is opened
+// for reading. Stale records that it meets are taken away.
+Result<std::string> HoldersOfImage(const std::filesystem::path& image,
+                                   const std::filesystem::path& record_directory);
 
 class ImageLock {
  public:

@@ -2,6 +2,7 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -19,35 +20,52 @@ uint64_t OverlapGranularity(const DiskImage& image) {
 
 }  // namespace
 
-Result<std::unique_ptr<RawDisk>> RawDisk::Create(DiskImage image,
-                                                 std::unique_ptr<IoEngine> engine) {
+Result<std::unique_ptr<RawDisk>> RawDisk::Create(std::shared_ptr<const DiskImage> image,
+                                                 std::shared_ptr<IoEngine> engine) {
   std::unique_ptr<RawDisk> disk(new RawDisk(std::move(image), std::move(engine)));
-  IoEngine& host = disk->runner_.engine();
-  TransferFile& file = disk->file_;
-  file.buffered = TRY(host.AddFile(disk->image_.fd()));
-  file.direct = file.buffered;
-  if (disk->image_.direct_fd() >= 0) {
-    file.direct = TRY(host.AddFile(disk->image_.direct_fd()));
-    file.memory_alignment_bytes = disk->image_.direct_alignment().memory_bytes;
-    file.offset_alignment_bytes = disk->image_.direct_alignment().offset_bytes;
-  }
+  TRY(disk->AddFiles());
   return disk;
 }
 
-RawDisk::RawDisk(DiskImage image, std::unique_ptr<IoEngine> engine)
-    : image_(std::move(image)),
-      name_(image_.path().string()),
-      dirty_(DivideRoundUp<uint64_t>(image_.size_bytes(), kDirtyBlockBytes)),
-      runner_(std::move(engine)),
-      table_(OverlapGranularity(image_)) {}
+Result<std::unique_ptr<RawDisk>> RawDisk::Create(DiskImage image,
+                                                 std::shared_ptr<IoEngine> engine) {
+  return Create(std::make_shared<const DiskImage>(std::move(image)), std::move(engine));
+}
 
-RawDisk::~RawDisk() { Drain(); }
+RawDisk::RawDisk(std::shared_ptr<const DiskImage> image, std::shared_ptr<IoEngine> engine)
+    : image_(std::move(image)),
+      name_(image_->path().string()),
+      dirty_(DivideRoundUp<uint64_t>(image_->size_bytes(), kDirtyBlockBytes)),
+      runner_(std::move(engine)),
+      end_(*image_),
+      table_(OverlapGranularity(*image_)) {}
+
+Status RawDisk::AddFiles() {
+  IoEngine& engine = runner_.engine();
+  file_.buffered = TRY(engine.AddFile(image_->fd()));
+  engine_files_.push_back(file_.buffered);
+  file_.direct = file_.buffered;
+  if (image_->direct_fd() >= 0) {
+    file_.direct = TRY(engine.AddFile(image_->direct_fd()));
+    engine_files_.push_back(file_.direct);
+    file_.memory_alignment_bytes = image_->direct_alignment().memory_bytes;
+    file_.offset_alignment_bytes = image_->direct_alignment().offset_bytes;
+  }
+  return {};
+}
+
+RawDisk::~RawDisk() {
+  Drain();
+  for (const unsigned file : engine_files_) {
+    runner_.engine().RemoveFile(file);
+  }
+}
 
 BlockLimits RawDisk::limits() const {
   return {.physical_block_bytes = 4096,
           .discard_granularity_bytes = 4096,
-          .discard = !image_.read_only(),
-          .write_zeroes = !image_.read_only()};
+          .discard = !image_->read_only(),
+          .write_zeroes = !image_->read_only()};
 }
 
 void RawDisk::Submit(BlockRequest& request) {
@@ -70,6 +88,9 @@ void RawDisk::Kick() {
     const MutexLock lock(mutex_);
     starting_.swap(ready_);
   }
+  if (!starting_.empty()) {
+    RefuseBehindEnd();
+  }
   for (BlockRequest* request : starting_) {
     runner_.Start({.operation = request->operation,
                    .durable = request->durable,
@@ -84,8 +105,22 @@ void RawDisk::Kick() {
   runner_.Kick();
 }
 
+void RawDisk::RefuseBehindEnd() {
+  if (end_.Look()) {
+    return;
+  }
+  std::erase_if(starting_, [this](BlockRequest* request) {
+    const bool behind = !end_.Holds(request->offset_bytes + request->size_bytes);
+    if (behind) {
+      refused_.push_back({request, EIO});
+    }
+    return behind;
+  });
+}
+
 size_t RawDisk::Poll() {
   finished_.clear();
+  finished_.swap(refused_);
   runner_.Poll(finished_);
   if (finished_.empty()) {
     return 0;

@@ -10,11 +10,15 @@ namespace pacsvisor {
 Result<std::unique_ptr<IoEngine>> ThreadPoolEngine::Create(unsigned thread_count) {
   std::unique_ptr<ThreadPoolEngine> engine(new ThreadPoolEngine(TRY(EventFd::Create())));
   engine->files_.fill(-1);
-  for (unsigned i = 0; i < thread_count; ++i) {
-    engine->threads_.push_back(
-        TRY(StartThread("disk-io", [raw = engine.get()] { raw->RunThread(); })));
-  }
+  engine->thread_count_ = thread_count;
   return std::unique_ptr<IoEngine>(std::move(engine));
+}
+
+Status ThreadPoolEngine::StartThreads() {
+  while (threads_.size() < thread_count_) {
+    threads_.push_back(TRY(StartThread(ThreadKind::kDiskIo, "disk-io", [this] { RunThread(); })));
+  }
+  return {};
 }
 
 ThreadPoolEngine::~ThreadPoolEngine() {
@@ -30,6 +34,7 @@ ThreadPoolEngine::~ThreadPoolEngine() {
 }
 
 Result<unsigned> ThreadPoolEngine::AddFile(int fd) {
+  TRY(StartThreads());
   const auto free = std::find(files_.begin(), files_.end(), -1);
   if (free == files_.end()) {
     return Error::Make(ErrorCode::kNoSpace, "an I/O engine serves at most {} files", kMaxFiles);

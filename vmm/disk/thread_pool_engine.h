@@ -19,6 +19,7 @@ class ThreadPoolEngine : public IoEngine {
  public:
   static constexpr unsigned kDefaultThreads = 4;
 
+  // Its threads start with its first file: an engine may be made before the process is confined.
   static Result<std::unique_ptr<IoEngine>> Create(unsigned thread_count);
   ~ThreadPoolEngine() override;
 
@@ -37,14 +38,16 @@ class ThreadPoolEngine : public IoEngine {
     int fd;
   };
   explicit ThreadPoolEngine(EventFd done_event) : done_event_(std::move(done_event)) {}
+  Status StartThreads();
   void RunThread();
   // Waits for some; none when the engine ends.
   std::optional<Work> NextWork();
 
   // Constant after construction.
   const EventFd done_event_;
-  std::vector<std::thread> threads_;
+  unsigned thread_count_ = 0;
   // Owned by the caller's thread.
+  std::vector<std::thread> threads_;
   std::array<int, kMaxFiles> files_;
   std::vector<Work> prepared_;
   unsigned in_flight_ = 0;

@@ -24,6 +24,7 @@ struct TransferFile {
   unsigned direct = 0;
   uint32_t memory_alignment_bytes = 1;  // of O_DIRECT; powers of two
   uint32_t offset_alignment_bytes = 1;
+  bool in_engine = false;  // for its owner: whether the engine has it
 };
 
 struct Transfer {
@@ -46,7 +47,7 @@ class TransferRunner {
   // Tries in a row without progress before EINTR or EAGAIN is reported as the error it is.
   static constexpr unsigned kMaxRetries = 128;
 
-  explicit TransferRunner(std::unique_ptr<IoEngine> engine) : engine_(std::move(engine)) {}
+  explicit TransferRunner(std::shared_ptr<IoEngine> engine) : engine_(std::move(engine)) {}
 
   IoEngine& engine() { return *engine_; }
   const IoEngine& engine() const { return *engine_; }
@@ -82,7 +83,7 @@ class TransferRunner {
   std::vector<Active*> free_;
   std::deque<Active*> waiting_;  // for room in the engine
   std::vector<IoOperation*> reaped_;
-  const std::unique_ptr<IoEngine> engine_;  // goes first: it may still hold operations of storage_
+  const std::shared_ptr<IoEngine> engine_;  // goes first: it may still hold operations of storage_
 };
 
 }  // namespace pacsvisor

@@ -6,13 +6,14 @@
 #include <thread>
 
 #include "vmm/disk/host_io.h"
+#include "vmm/disk/uring_restrictions.h"
 
 namespace pacsvisor {
 namespace {
 
 int OpenRing(io_uring& ring, unsigned flags) {
   io_uring_params parameters{};
-  parameters.flags = flags | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
+  parameters.flags = flags | IORING_SETUP_R_DISABLED | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
   parameters.cq_entries = UringEngine::kCompletionEntries;
   return io_uring_queue_init_params(UringEngine::kSubmissionEntries, &ring, &parameters);
 }
@@ -38,6 +39,10 @@ Result<std::unique_ptr<IoEngine>> UringEngine::Create() {
   result = io_uring_register_files(&engine->ring_, none.data(), kMaxFiles);
   if (result < 0) {
     return Error::FromErrno(-result, "this host's io_uring does not register files");
+  }
+  result = RestrictToDiskIo(engine->ring_);
+  if (result < 0) {
+    return Error::FromErrno(-result, "this host's io_uring takes no restrictions");
   }
   return std::unique_ptr<IoEngine>(std::move(engine));
 }

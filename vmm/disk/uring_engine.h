@@ -1,6 +1,7 @@
 // File I/O by io_uring (liburing): files are registered, submission does not wait, the ring's own
-// descriptor tells of completions. Guest memory is never registered as fixed buffers: page-table
-// based dirty tracking would not see the writes.
+// descriptor tells of completions. The ring can do nothing but what IoKind names, on registered
+// files (the host's restrictions), since seccomp does not see what goes through it. Guest memory is
+// never registered as fixed buffers: page-table based dirty tracking would not see the writes.
 #pragma once
 
 #include <liburing.h>

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "vmm/kvm/kvm_abi.h"
+#include "vmm/memory/guest_address.h"
 
 namespace pacsvisor {
 namespace {
@@ -104,6 +105,11 @@ std::span<uint8_t> KvmVcpu::io_data() {
             size_bytes <= mapping_.size_bytes() - run_->io.data_offset,
         "KVM's port data at {}+{}", uint64_t{run_->io.data_offset}, size_bytes);
   return {mapping_.data() + run_->io.data_offset, size_bytes};
+}
+
+Result<Mapping> KvmVcpu::MapDirtyRing(uint32_t entries) const {
+  return Mapping::MapShared(fd_.get(), entries * sizeof(kvm_dirty_gfn), PROT_READ | PROT_WRITE,
+                            KVM_DIRTY_LOG_PAGE_OFFSET * kPageSizeBytes);
 }
 
 Result<kvm_regs> KvmVcpu::GetRegisters() const {

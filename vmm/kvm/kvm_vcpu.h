@@ -49,6 +49,9 @@ class KvmVcpu {
   // Data of a KVM_EXIT_IO: `size` bytes each for `count` repetitions.
   std::span<uint8_t> io_data();
 
+  // Of a VM with dirty rings of `entries`: this vCPU's, kvm_dirty_gfn[entries].
+  Result<Mapping> MapDirtyRing(uint32_t entries) const;
+
   Result<kvm_regs> GetRegisters() const;
   Status SetRegisters(const kvm_regs& registers);
   Result<kvm_sregs> GetSpecialRegisters() const;

@@ -2,6 +2,7 @@
 
 #include <sys/ioctl.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 
@@ -23,9 +24,16 @@ constexpr IrqchipName kIrqchips[] = {
     {KVM_IRQCHIP_IOAPIC, "ioapic"},
 };
 
+// The second name came in Linux 6.1 for processors whose memory order is weaker than x86's, with
+// the same meaning here; a kernel may have either.
+int DirtyRingCapability(const KvmSystem& system) {
+  return system.Check(KVM_CAP_DIRTY_LOG_RING_ACQ_REL) > 0 ? KVM_CAP_DIRTY_LOG_RING_ACQ_REL
+                                                          : KVM_CAP_DIRTY_LOG_RING;
+}
+
 }  // namespace
 
-Result<std::unique_ptr<KvmVm>> KvmVm::Create(const KvmSystem& system) {
+Result<std::unique_ptr<KvmVm>> KvmVm::Create(const KvmSystem& system, const KvmVmOptions& options) {
   UniqueFd fd(KvmIoctl(system.fd(), KVM_CREATE_VM, 0ul));
   if (!fd.valid()) {
     return Error::FromErrno(errno, "KVM_CREATE_VM");
@@ -37,23 +45,54 @@ Result<std::unique_ptr<KvmVm>> KvmVm::Create(const KvmSystem& system) {
   if (KvmIoctl(fd.get(), KVM_SET_TSS_ADDR, kKvmTssStart.raw()) != 0) {
     return Error::FromErrno(errno, "KVM_SET_TSS_ADDR");
   }
-  return std::unique_ptr<KvmVm>(new KvmVm(system, std::move(fd)));
+  std::unique_ptr<KvmVm> vm(new KvmVm(system, std::move(fd)));
+  if (options.dirty_ring_entries != 0) {
+    TRY(vm->EnableDirtyRings(options.dirty_ring_entries));
+  }
+  return vm;
 }
 
-Status KvmVm::AddMemory(GuestMemory& memory) {
+uint32_t KvmVm::MostDirtyRingEntries(const KvmSystem& system) {
+  const int most_bytes = std::max(system.Check(DirtyRingCapability(system)), 0);
+  return static_cast<uint32_t>(static_cast<size_t>(most_bytes) / sizeof(kvm_dirty_gfn));
+}
+
+Status KvmVm::EnableDirtyRings(uint32_t entries) {
+  const uint32_t most = MostDirtyRingEntries(system_);
+  if (entries > most) {
+    return Error::Make(ErrorCode::kUnsupported,
+                       "this host's KVM has dirty rings of at most {} entries, not {}", most,
+                       entries);
+  }
+  kvm_enable_cap request{};
+  request.cap = static_cast<uint32_t>(DirtyRingCapability(system_));
+  request.args[0] = entries * sizeof(kvm_dirty_gfn);
+  if (KvmIoctl(fd_.get(), KVM_ENABLE_CAP, &request) != 0) {
+    return Error::FromErrno(errno, "cannot have dirty rings of {} entries", entries);
+  }
+  return {};
+}
+
+Status KvmVm::AddMemory(GuestMemory& memory) { return SetSlots(memory, 0); }
+
+Status KvmVm::SetDirtyLogging(GuestMemory& memory, bool on) {
+  return SetSlots(memory, on ? KVM_MEM_LOG_DIRTY_PAGES : 0);
+}
+
+Status KvmVm::SetSlots(GuestMemory& memory, uint32_t flags) {
   uint32_t slot = 0;
   for (const GuestMemory::HostRange& range : memory.host_ranges()) {
     const kvm_userspace_memory_region region{
         .slot = slot++,
-        .flags = 0,
+        .flags = flags,
         .guest_phys_addr = range.start.raw(),
         .memory_size = range.size_bytes,
         // KVM takes host addresses as numbers.
         .userspace_addr = reinterpret_cast<uintptr_t>(range.host),
     };
     if (KvmIoctl(fd_.get(), KVM_SET_USER_MEMORY_REGION, &region) != 0) {
-      return Error::FromErrno(errno, "cannot give KVM {} MiB of guest memory at {}",
-                              range.size_bytes / kMiB, range.start);
+      return Error::FromErrno(errno, "cannot give KVM {} MiB of guest memory at {} (flags {:#x})",
+                              range.size_bytes / kMiB, range.start, flags);
     }
   }
   return {};

@@ -19,13 +19,25 @@
 
 namespace pacsvisor {
 
+struct KvmVmOptions {
+  // Of each vCPU's dirty ring (vmm/kvm/dirty_ring_source.h), a power of two; 0: no rings. KVM takes
+  // them before the first vCPU only, and has no dirty bitmap then.
+  uint32_t dirty_ring_entries = 0;
+};
+
 class KvmVm {
  public:
+  // What this host takes for one vCPU; 0: it has no dirty rings.
+  static uint32_t MostDirtyRingEntries(const KvmSystem& system);
   // The VM with KVM's private pages placed where vmm/memory/memory_layout.h says.
-  static Result<std::unique_ptr<KvmVm>> Create(const KvmSystem& system);
+  static Result<std::unique_ptr<KvmVm>> Create(const KvmSystem& system,
+                                               const KvmVmOptions& options = {});
 
-  // Before the first vCPU: a slot then costs a tenth. One slot a region of guest memory.
+  // Before the first vCPU: a slot then costs a tenth. One slot a region of guest memory, numbered
+  // as GuestMemory::host_ranges().
   Status AddMemory(GuestMemory& memory);
+  // KVM logs what vCPUs write to the slots of AddMemory, or no longer does.
+  Status SetDirtyLogging(GuestMemory& memory, bool on);
   // PIC, IOAPIC and local APICs in the kernel; PIT without speaker.
   Status CreateInterruptControllers();
   Result<std::unique_ptr<KvmVcpu>> CreateVcpu(VcpuId id);
@@ -49,10 +61,13 @@ class KvmVm {
   Result<kvm_clock_data> GetClock() const;
   Status SetClock(uint64_t clock_ns);
 
+  const KvmSystem& system() const { return system_; }
   int fd() const { return fd_.get(); }
 
  private:
   KvmVm(const KvmSystem& system, UniqueFd fd) : system_(system), fd_(std::move(fd)) {}
+  Status EnableDirtyRings(uint32_t entries);
+  Status SetSlots(GuestMemory& memory, uint32_t flags);
   Status IoeventfdRequest(GuestAddress address, const EventFd& event, uint32_t flags);
 
   const KvmSystem& system_;

@@ -9,10 +9,14 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm/base/rate_limiter.h"
 #include "vmm/base/result.h"
 #include "vmm/disk/disk_image.h"
 #include "vmm/kvm/cpuid.h"
+#include "vmm/machine/tracking.h"
 #include "vmm/memory/guest_memory.h"
+#include "vmm/sandbox/cgroup.h"
+#include "vmm/sandbox/namespaces.h"
 
 namespace pacsvisor {
 
@@ -40,6 +44,7 @@ struct DiskConfig {
   bool read_only = false;
   uint32_t queues = 1;
   DiskCache cache = DiskCache::kWriteback;
+  RateLimits rates;  // reads and writes together; unset: no limit
 };
 
 // "[tcp:|udp:]HOST_ADDRESS:HOST_PORT:GUEST_PORT" in VM.toml; "127.0.0.1:4242:4242".
@@ -56,6 +61,13 @@ struct NetConfig {
   MacBytes mac = {};      // never all zero after LoadConfig: made of name and index where not given
   std::vector<PortForward> forwards;  // kUser only
   bool isolated = false;              // kUser only: the guest reaches nothing but the forwards
+  std::optional<uint64_t> bandwidth_bytes;  // a second, each direction; unset: no limit
+};
+
+struct SandboxConfig {
+  std::string user;          // whom the process becomes when root starts it; empty: nobody else
+  Namespaces namespaces;     // of its own
+  bool filter_calls = true;  // seccomp; false only to look for a fault
 };
 
 struct MachineConfig {
@@ -64,18 +76,29 @@ struct MachineConfig {
   static constexpr size_t kMaxDisks = 16;
   static constexpr size_t kMaxNets = 8;
   static constexpr uint32_t kMaxDiskQueues = 16;
+  static constexpr uint64_t kMinBandwidthBytes = 64ul << 10;  // less, and guests give up waiting
+  static constexpr uint64_t kMaxBandwidthBytes = 1ul << 40;
+  static constexpr uint64_t kMinOperations = 10;
+  static constexpr uint64_t kMaxOperations = 1'000'000'000;
 
   std::string name;
   uint32_t cpus = 1;
   uint64_t memory_bytes = 0;  // a multiple of 1 MiB
   CpuModel cpu = CpuModel::kHost;
   MemoryBacking memory_backing = MemoryBacking::kAnonymous;
+  Tracking tracking = Tracking::kAuto;
   BootConfig boot;
   std::vector<DiskConfig> disks;
   std::vector<NetConfig> nets;
   std::string console_log;  // file that the serial console's output is appended to; empty: none
   bool agent_enabled = false;
   std::string store_path;  // empty: no snapshots
+  SandboxConfig sandbox;
+  CgroupLimits limits;
+  // What LoadConfig read, and the absolute directory that its relative paths start at: a snapshot
+  // takes both along.
+  std::string source_text;
+  std::string source_directory;
 };
 
 // Where a key of the configuration stands: "memory", "boot.kernel", "disk[1].path", "net[0]" →
@@ -106,6 +129,7 @@ struct ParsedConfig {
 // What of the host the checks need.
 struct HostLimits {
   uint64_t memory_bytes = 0;
+  CgroupHost cgroups;
 
   static HostLimits OfThisHost();
 };

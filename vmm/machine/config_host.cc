@@ -22,6 +22,7 @@
 #include "vmm/machine/config.h"
 #include "vmm/machine/config_text.h"
 #include "vmm/machine/image_kind.h"
+#include "vmm/sandbox/privileges.h"
 
 namespace pacsvisor {
 namespace {
@@ -63,6 +64,8 @@ class HostCheck {
     }
     CheckConsoleLog();
     CheckStore();
+    CheckSandbox();
+    CheckLimits();
     return std::move(problems_);
   }
 
@@ -262,6 +265,37 @@ class HostCheck {
     }
   }
 
+  void CheckSandbox() {
+    const SandboxConfig& sandbox = config_.sandbox;
+    const bool root = geteuid() == 0;
+    if (!sandbox.user.empty()) {
+      const Result<User> user = FindUser(sandbox.user);
+      if (!user.ok()) {
+        Problem("sandbox.user", "user: {}; make one (adduser --system --group {}), or name another",
+                user.error().message(), Printable(sandbox.user));
+      } else if (!root && user->uid != geteuid()) {
+        Problem("sandbox.user",
+                "user: only root can become '{}': start as root or as that user, or leave the key "
+                "out",
+                Printable(sandbox.user));
+      }
+    }
+    if (sandbox.namespaces.any() && !root) {
+      Problem("sandbox.namespaces",
+              "namespaces: only root can make them: start as root (and name a user to become), or "
+              "leave the key out");
+    }
+  }
+
+  void CheckLimits() {
+    if (config_.limits.any()) {
+      if (const Status probed = ProbeCgroups(limits_.cgroups); !probed.ok()) {
+        Problem("limits", "limits cannot be kept: {}; or leave [limits] out",
+                probed.error().message());
+      }
+    }
+  }
+
   void CheckStore() {
     const std::string& path = config_.store_path;
     if (path.empty()) {
@@ -293,7 +327,7 @@ class HostCheck {
 HostLimits HostLimits::OfThisHost() {
   struct sysinfo info = {};
   CHECK(sysinfo(&info) == 0);
-  return {.memory_bytes = static_cast<uint64_t>(info.totalram) * info.mem_unit};
+  return {.memory_bytes = static_cast<uint64_t>(info.totalram) * info.mem_unit, .cgroups = {}};
 }
 
 std::vector<ConfigProblem> CheckConfigAgainstHost(const MachineConfig& config,

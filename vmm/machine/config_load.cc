@@ -84,6 +84,10 @@ Result<MachineConfig> LoadConfig(const std::string& path) {
   if (!parsed.problems.empty()) {
     return Report(path, std::move(parsed.problems));
   }
+  parsed.config.source_text = text;
+  std::error_code error;
+  parsed.config.source_directory =
+      std::filesystem::absolute(std::filesystem::path(path), error).parent_path().string();
   return std::move(parsed.config);
 }
 

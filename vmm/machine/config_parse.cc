@@ -20,6 +20,11 @@ constexpr Choices<CpuModel> kCpuModels[] = {{"host", CpuModel::kHost},
                                             {"x86-64-v3", CpuModel::kX86_64V3}};
 constexpr Choices<MemoryBacking> kBackings[] = {{"anonymous", MemoryBacking::kAnonymous},
                                                 {"memfd", MemoryBacking::kMemfd}};
+constexpr Choices<Tracking> kTrackings[] = {{"auto", Tracking::kAuto},
+                                            {"bitmap", Tracking::kBitmap},
+                                            {"ring", Tracking::kRing},
+                                            {"pagemap", Tracking::kPagemap},
+                                            {"compare", Tracking::kCompare}};
 constexpr Choices<KernelUnpack> kUnpacks[] = {
     {"auto", KernelUnpack::kAuto}, {"host", KernelUnpack::kHost}, {"guest", KernelUnpack::kGuest}};
 constexpr Choices<DiskCache> kCaches[] = {{"writeback", DiskCache::kWriteback},
@@ -42,6 +47,7 @@ class Reader {
     config_.cpu = table.Choice<CpuModel>("cpu", kCpuModels).value_or(config_.cpu);
     config_.memory_backing =
         table.Choice<MemoryBacking>("memory_backing", kBackings).value_or(config_.memory_backing);
+    config_.tracking = table.Choice<Tracking>("tracking", kTrackings).value_or(config_.tracking);
     ReadBoot(table);
     ReadDisks(table);
     ReadNets(table);
@@ -53,6 +59,12 @@ class Reader {
     }
     if (const ConfigNode* store = table.Table("store")) {
       ReadStore(*store);
+    }
+    if (const ConfigNode* sandbox = table.Table("sandbox")) {
+      ReadSandbox(*sandbox);
+    }
+    if (const ConfigNode* limits = table.Table("limits")) {
+      ReadLimits(*limits);
     }
     table.ReportUnknown();
   }
@@ -84,6 +96,8 @@ class Reader {
       disk.read_only = table.Boolean("read_only").value_or(false);
       disk.queues = table.Number("queues").value_or(disk.queues);
       disk.cache = table.Choice<DiskCache>("cache", kCaches).value_or(disk.cache);
+      disk.rates.bytes_per_second = table.Size("bandwidth");
+      disk.rates.operations_per_second = table.Number("iops");
       table.ReportUnknown();
       config_.disks.push_back(std::move(disk));
     }
@@ -102,6 +116,7 @@ class Reader {
         net.forwards.push_back(ReadForward(table, i, forwards[i]));
       }
       net.isolated = table.Boolean("isolated").value_or(false);
+      net.bandwidth_bytes = table.Size("bandwidth");
       table.ReportUnknown();
       config_.nets.push_back(std::move(net));
     }
@@ -150,6 +165,41 @@ class Reader {
     ConfigTable table(node, "store", &out_);
     config_.store_path = table.Path("path", directory_).value_or("");
     table.Missing("path", "\"store\"");
+    table.ReportUnknown();
+  }
+
+  void ReadSandbox(const ConfigNode& node) {
+    ConfigTable table(node, "sandbox", &out_);
+    config_.sandbox.user = table.String("user").value_or("");
+    config_.sandbox.filter_calls = table.Boolean("seccomp").value_or(true);
+    const auto names = table.Strings("namespaces");
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (names[i] && !AddNamespace(*names[i])) {
+        table.Problem(fmt::format("namespaces[{}]", i),
+                      fmt::format("namespaces: \"{}\" is none of \"pid\", \"mount\", \"net\"",
+                                  Printable(*names[i])));
+      }
+    }
+    table.ReportUnknown();
+  }
+
+  bool AddNamespace(std::string_view name) {
+    Namespaces& namespaces = config_.sandbox.namespaces;
+    bool* const asked = name == "pid"     ? &namespaces.pid
+                        : name == "mount" ? &namespaces.mount
+                        : name == "net"   ? &namespaces.network
+                                          : nullptr;
+    if (asked != nullptr) {
+      *asked = true;
+    }
+    return asked != nullptr;
+  }
+
+  void ReadLimits(const ConfigNode& node) {
+    ConfigTable table(node, "limits", &out_);
+    config_.limits.cpu_percent = table.Number("cpu_percent");
+    config_.limits.memory_bytes = table.Size("memory");
+    config_.limits.thread_count = table.Number("threads");
     table.ReportUnknown();
   }
 

@@ -22,6 +22,7 @@ constexpr Home kHomes[] = {
     {"memory", "at the top, before the first [table]"},
     {"cpu", "at the top, before the first [table]"},
     {"memory_backing", "at the top, before the first [table]"},
+    {"tracking", "at the top, before the first [table]"},
     {"kernel", "in [boot]"},
     {"initrd", "in [boot]"},
     {"cmdline", "in [boot]"},
@@ -31,6 +32,8 @@ constexpr Home kHomes[] = {
     {"read_only", "in [[disk]]"},
     {"queues", "in [[disk]]"},
     {"cache", "in [[disk]]"},
+    {"bandwidth", "in [[disk]] or [[net]]"},
+    {"iops", "in [[disk]]"},
     {"backend", "in [[net]]"},
     {"interface", "in [[net]]"},
     {"mac", "in [[net]]"},
@@ -38,6 +41,11 @@ constexpr Home kHomes[] = {
     {"isolated", "in [[net]]"},
     {"log", "in [console]"},
     {"enabled", "in [agent]"},
+    {"user", "in [sandbox]"},
+    {"seccomp", "in [sandbox]"},
+    {"namespaces", "in [sandbox]"},
+    {"cpu_percent", "in [limits]"},
+    {"threads", "in [limits]"},
 };
 
 std::string Hint(std::string_view name, std::span<const std::string_view> known) {

@@ -17,6 +17,10 @@ constexpr size_t kMaxNameLength = 63;
 constexpr size_t kMaxSerialBytes = 20;     // virtio 1.2, 5.2.6: VIRTIO_BLK_T_GET_ID
 constexpr size_t kMaxCmdlineBytes = 2047;  // Linux x86: COMMAND_LINE_SIZE with its terminator
 constexpr uint64_t kMemoryUnitBytes = 1ul << 20;
+constexpr uint32_t kMinCpuPercent = 5;
+// The process beside its guest: its own memory, what its sockets and page tables take.
+constexpr uint64_t kOwnMemoryBytes = 64ul << 20;
+constexpr uint32_t kMinThreads = 128;
 
 bool IsName(std::string_view name) {
   const auto is_alnum = [](char c) {
@@ -60,6 +64,8 @@ class Validator {
     CheckDisks();
     CheckNets();
     CheckForwards();
+    CheckNetworkNamespace();
+    CheckLimits();
     return std::move(problems_);
   }
 
@@ -132,6 +138,14 @@ class Validator {
       Problem(key + ".queues", "queues = {} is out of range: give 1 to {}", disk.queues,
               MachineConfig::kMaxDiskQueues);
     }
+    CheckBandwidth(key, disk.rates.bytes_per_second);
+    const uint64_t operations =
+        disk.rates.operations_per_second.value_or(MachineConfig::kMinOperations);
+    if (operations < MachineConfig::kMinOperations || operations > MachineConfig::kMaxOperations) {
+      Problem(key + ".iops",
+              "iops = {} is out of range: give {} to {}, or leave it out for no limit", operations,
+              MachineConfig::kMinOperations, MachineConfig::kMaxOperations);
+    }
     for (size_t other = 0; other < index; ++other) {
       const DiskConfig& earlier = config_.disks[other];
       if (!disk.path.empty() && NormalPath(disk.path) == NormalPath(earlier.path)) {
@@ -153,6 +167,18 @@ class Validator {
     }
   }
 
+  void CheckBandwidth(const std::string& key, std::optional<uint64_t> given) {
+    const uint64_t bandwidth = given.value_or(MachineConfig::kMinBandwidthBytes);
+    if (bandwidth < MachineConfig::kMinBandwidthBytes ||
+        bandwidth > MachineConfig::kMaxBandwidthBytes) {
+      Problem(key + ".bandwidth",
+              "a bandwidth of {} a second is out of range: give {} to {}, or leave it out for no "
+              "limit",
+              FormatSize(bandwidth), FormatSize(MachineConfig::kMinBandwidthBytes),
+              FormatSize(MachineConfig::kMaxBandwidthBytes));
+    }
+  }
+
   void CheckNets() {
     if (config_.nets.size() > MachineConfig::kMaxNets) {
       Problem(fmt::format("net[{}]", MachineConfig::kMaxNets),
@@ -162,6 +188,7 @@ class Validator {
     for (size_t i = 0; i < config_.nets.size(); ++i) {
       CheckBackend(i);
       CheckMac(i);
+      CheckBandwidth(fmt::format("net[{}]", i), config_.nets[i].bandwidth_bytes);
     }
   }
 
@@ -222,6 +249,42 @@ class Validator {
                 FormatMac(mac), places_.LineOf(fmt::format("net[{}].mac", other)));
         break;
       }
+    }
+  }
+
+  // The user-mode network is sockets of this process.
+  void CheckNetworkNamespace() {
+    for (size_t i = 0; config_.sandbox.namespaces.network && i < config_.nets.size(); ++i) {
+      const NetConfig& net = config_.nets[i];
+      if (net.backend == NetBackend::kUser && !(net.isolated && net.forwards.empty())) {
+        Problem("sandbox.namespaces",
+                "namespaces: in a network namespace of its own the process reaches no network, and "
+                "backend = \"user\" (line {}) is sockets of the process: use backend = \"tap\", or "
+                "leave out \"net\"",
+                places_.LineOf(fmt::format("net[{}]", i)));
+      }
+    }
+  }
+
+  void CheckLimits() {
+    const CgroupLimits& limits = config_.limits;
+    if (limits.cpu_percent && *limits.cpu_percent < kMinCpuPercent) {
+      Problem("limits.cpu_percent",
+              "cpu_percent = {} is too little to boot with: give {} or more; 100 is one processor",
+              *limits.cpu_percent, kMinCpuPercent);
+    }
+    if (limits.memory_bytes && *limits.memory_bytes < config_.memory_bytes + kOwnMemoryBytes) {
+      Problem("limits.memory",
+              "a limit of {} ends the machine as soon as the guest uses its memory: give the "
+              "guest's {} and at least {} more",
+              FormatSize(*limits.memory_bytes), FormatSize(config_.memory_bytes),
+              FormatSize(kOwnMemoryBytes));
+    }
+    if (limits.thread_count && *limits.thread_count < kMinThreads + config_.cpus) {
+      Problem("limits.threads",
+              "threads = {} are too few for this machine: give {} or more (control connections "
+              "take one each, io_uring and the disks some)",
+              *limits.thread_count, kMinThreads + config_.cpus);
     }
   }
 

@@ -10,25 +10,37 @@
 #include "devices/net/tap_backend.h"
 #include "devices/net/user_backend.h"
 #include "devices/rng/virtio_rng.h"
-#include "vmm/disk/disk_image.h"
-#include "vmm/disk/io_engine.h"
+#include "vmm/disk/layered_disk.h"
 #include "vmm/disk/raw_disk.h"
+#include "vmm/machine/host_resources.h"
 #include "vmm/machine/virtio_devices.h"
 
 namespace pacsvisor {
 namespace {
 
+// Without a place for layers the disk cannot be frozen, and costs nothing for that.
+Result<std::unique_ptr<BlockBackend>> MakeBlockBackend(const DiskResource& host,
+                                                       std::vector<SealedView*>& sealed_views) {
+  if (!host.layered) {
+    std::unique_ptr<RawDisk> raw = TRY(RawDisk::Create(host.image, host.engine));
+    return std::unique_ptr<BlockBackend>(std::move(raw));
+  }
+  std::unique_ptr<LayeredDisk> layered =
+      TRY(LayeredDisk::Create(host.image, host.engine, host.layers));
+  sealed_views.push_back(layered.get());
+  return std::unique_ptr<BlockBackend>(std::move(layered));
+}
+
 Result<std::unique_ptr<VirtioDevice>> MakeDisk(const DiskConfig& disk, size_t index,
-                                               const ImageOwner& owner) {
-  DiskImage image = TRY(DiskImage::Open(
-      {.path = disk.path, .read_only = disk.read_only, .cache = disk.cache, .owner = owner}));
-  std::unique_ptr<IoEngine> engine = TRY(CreateIoEngine(IoEngineKind::kAuto));
-  std::unique_ptr<RawDisk> raw = TRY(RawDisk::Create(std::move(image), std::move(engine)));
+                                               const DiskResource& host,
+                                               std::vector<SealedView*>& sealed_views) {
+  std::unique_ptr<BlockBackend> backend = TRY(MakeBlockBackend(host, sealed_views));
   std::unique_ptr<VirtioBlock> device =
       TRY(VirtioBlock::Create({.name = fmt::format("disk{}", index),
                                .serial = disk.serial,
-                               .queue_count = static_cast<uint16_t>(disk.queues)},
-                              std::move(raw)));
+                               .queue_count = static_cast<uint16_t>(disk.queues),
+                               .limiter = host.limiter},
+                              std::move(backend)));
   return std::unique_ptr<VirtioDevice>(std::move(device));
 }
 
@@ -51,48 +63,49 @@ Result<std::unique_ptr<NetworkBackend>> MakeUserBackend(const NetConfig& net) {
   return std::unique_ptr<NetworkBackend>(std::move(backend));
 }
 
-Result<std::unique_ptr<NetworkBackend>> MakeTapBackend(const NetConfig& net) {
-  std::unique_ptr<TapBackend> backend = TRY(TapBackend::Create(net.interface));
-  return std::unique_ptr<NetworkBackend>(std::move(backend));
-}
-
-Result<std::unique_ptr<NetworkBackend>> MakeBackend(const NetConfig& net) {
+Result<std::unique_ptr<NetworkBackend>> MakeBackend(
+    const NetConfig& net, const std::shared_ptr<const TapInterface>& tap) {
   switch (net.backend) {
     case NetBackend::kUser:
       return MakeUserBackend(net);
     case NetBackend::kTap:
-      return MakeTapBackend(net);
+      return std::unique_ptr<NetworkBackend>(std::make_unique<TapBackend>(tap));
     case NetBackend::kNone:
       return std::unique_ptr<NetworkBackend>(std::make_unique<DisconnectedBackend>());
   }
   CHECK(false, "back end {}", static_cast<int>(net.backend));
 }
 
-Result<std::unique_ptr<VirtioDevice>> MakeNet(const NetConfig& net, size_t index) {
-  std::unique_ptr<NetworkBackend> backend = TRY(MakeBackend(net));
-  std::unique_ptr<NetDevice> device = TRY(
-      NetDevice::Create({.name = fmt::format("net{}", index), .mac = net.mac}, std::move(backend)));
+Result<std::unique_ptr<VirtioDevice>> MakeNet(const NetConfig& net, size_t index,
+                                              const NetResource& host) {
+  std::unique_ptr<NetworkBackend> backend = TRY(MakeBackend(net, host.tap));
+  std::unique_ptr<NetDevice> device =
+      TRY(NetDevice::Create({.name = fmt::format("net{}", index),
+                             .mac = net.mac,
+                             .send_limiter = host.send_limiter,
+                             .receive_limiter = host.receive_limiter},
+                            std::move(backend)));
   return std::unique_ptr<VirtioDevice>(std::move(device));
 }
 
 }  // namespace
 
 Status AddConfiguredDevices(VirtioDevices& devices, const MachineConfig& config,
-                            const VirtioDevicePaths& paths) {
-  const ImageOwner owner{.machine = config.name, .record_directory = paths.image_record_directory};
+                            const HostResources& host, std::vector<SealedView*>& sealed_views) {
   for (size_t i = 0; i < config.disks.size(); ++i) {
-    std::unique_ptr<VirtioDevice> disk = TRY(MakeDisk(config.disks[i], i, owner));
+    std::unique_ptr<VirtioDevice> disk =
+        TRY(MakeDisk(config.disks[i], i, host.disks[i], sealed_views));
     TRY(devices.Add(std::move(disk)));
   }
   for (size_t i = 0; i < config.nets.size(); ++i) {
-    std::unique_ptr<VirtioDevice> net = TRY(MakeNet(config.nets[i], i));
+    std::unique_ptr<VirtioDevice> net = TRY(MakeNet(config.nets[i], i, host.nets[i]));
     TRY(devices.Add(std::move(net)));
   }
   if (config.agent_enabled) {
-    std::unique_ptr<ConsoleDevice> console = TRY(ConsoleDevice::Create(
-        {.name = "console0",
-         .console_socket = std::nullopt,
-         .ports = {{.name = kGuestAgentPortName, .socket_path = paths.agent_socket}}}));
+    std::unique_ptr<ConsoleDevice> console = TRY(
+        ConsoleDevice::Create({.name = "console0",
+                               .console = nullptr,
+                               .ports = {{.name = kGuestAgentPortName, .listener = host.agent}}}));
     TRY(devices.Add(std::move(console)));
   }
   std::unique_ptr<VirtioRng> rng = TRY(VirtioRng::Create({}));

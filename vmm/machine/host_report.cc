@@ -2,21 +2,18 @@
 
 #include <fcntl.h>
 #include <liburing.h>
-#include <linux/userfaultfd.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <string>
 #include <thread>
 
-#include "vmm/base/linux_abi.h"
 #include "vmm/base/unique_fd.h"
+#include "vmm/memory/userfaultfd.h"
 
 namespace pacsvisor {
 namespace {
@@ -83,51 +80,30 @@ DeviceReport ExamineIoUring() {
   return {.exists = true, .usable = true, .problem = ""};
 }
 
-// By system call where that is allowed, otherwise by the device (Linux 6.1).
-UniqueFd OpenUserfault() {
-  UniqueFd fd(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
-  if (fd.valid()) {
-    return fd;
-  }
-  const int reason = errno;
-  const UniqueFd device(open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
-  if (device.valid()) {
-    fd.Reset(ioctl(device.get(), USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK));
-  }
-  if (!fd.valid()) {
-    errno = reason;
-  }
-  return fd;
-}
-
 UserfaultReport ExamineUserfault() {
   UserfaultReport report{.unprivileged = FirstLine("/proc/sys/vm/unprivileged_userfaultfd") == "1"};
-  const UniqueFd fd = OpenUserfault();
-  uffdio_api api = {.api = UFFD_API};
-  if (fd.valid() && ioctl(fd.get(), UFFDIO_API, &api) == 0) {
+  const Result<uint64_t> features = UserfaultFeatures(UserfaultScope::kAllFaults);
+  if (features.ok()) {
     report.usable = true;
-    report.features = api.features;
+    report.features = *features;
   } else {
-    report.problem = std::strerror(errno);
+    report.problem = std::strerror(features.error().error_number());
   }
   return report;
 }
 
-// Of one page of this process. Kernels without it know no such request.
-bool HasPagemapScan() {
-  const UniqueFd fd(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-  const auto page_bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  const auto here = reinterpret_cast<uint64_t>(&page_bytes) & ~(page_bytes - 1);  // as a number
-  PageRegion region = {};
-  PagemapScanArgument argument = {
-      .size = sizeof(PagemapScanArgument),
-      .start = here,
-      .end = here + page_bytes,
-      .regions = reinterpret_cast<uint64_t>(&region),  // as the ABI has it
-      .region_count = 1,
-      .category_mask = kPageIsPresent,
-      .return_mask = kPageIsPresent};
-  return fd.valid() && ioctl(fd.get(), kPagemapScan, &argument) == 1;
+std::vector<TrackingReport> ExamineTracking() {
+  const Result<std::unique_ptr<KvmSystem>> kvm = KvmSystem::Open();
+  std::vector<TrackingReport> reports;
+  for (const Tracking kind : kTrackingSources) {
+    TrackingReport report{.kind = kind, .problem = kvm.ok() ? "" : kvm.error().message()};
+    if (kvm.ok()) {
+      const Result<TrackingResource> opened = OpenTracking(kind, **kvm);
+      report.problem = opened.ok() ? "" : opened.error().message();
+    }
+    reports.push_back(std::move(report));
+  }
+  return reports;
 }
 
 }  // namespace
@@ -142,8 +118,15 @@ HostReport ExamineHost() {
           .tun = ExamineDevice("/dev/net/tun"),
           .io_uring = ExamineIoUring(),
           .userfault = ExamineUserfault(),
-          .pagemap_scan = HasPagemapScan(),
+          .tracking = ExamineTracking(),
+          .containment = ExamineContainment(),
           .memory = ExamineMemory()};
+}
+
+Tracking AutomaticTracking(const HostReport& report) {
+  const bool any = std::any_of(report.tracking.begin(), report.tracking.end(),
+                               [](const TrackingReport& one) { return one.problem.empty(); });
+  return any ? kAutomaticTracking : Tracking::kAuto;
 }
 
 }  // namespace pacsvisor

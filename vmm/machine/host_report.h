@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "vmm/kvm/kvm_system.h"
+#include "vmm/machine/tracking.h"
 
 namespace pacsvisor {
 
@@ -47,6 +48,12 @@ struct UserfaultReport {
   bool unprivileged = false;
 };
 
+// A way to track dirty memory (vmm/machine/tracking.h).
+struct TrackingReport {
+  Tracking kind = Tracking::kAuto;
+  std::string problem;  // why this host does not have it; empty where it does
+};
+
 struct MemoryReport {
   uint64_t total_bytes = 0;
   uint64_t available_bytes = 0;
@@ -54,6 +61,15 @@ struct MemoryReport {
   uint64_t huge_pages_total = 0;
   uint64_t huge_pages_free = 0;
   std::string transparent_huge_pages;  // "always", "madvise", "never"
+};
+
+// Of each, why this host (or this user on it) cannot keep it; empty where it can.
+struct ContainmentReport {
+  bool is_root = false;
+  std::string seccomp_problem;
+  std::string cgroup_problem;      // [limits] of VM.toml
+  std::string namespaces_problem;  // [sandbox] namespaces
+  std::string uring_restrictions_problem;
 };
 
 struct HostReport {
@@ -64,7 +80,8 @@ struct HostReport {
   DeviceReport tun;
   DeviceReport io_uring;  // `exists` is the system call
   UserfaultReport userfault;
-  bool pagemap_scan = false;
+  std::vector<TrackingReport> tracking;  // each of kTrackingSources
+  ContainmentReport containment;
   MemoryReport memory;
 };
 
@@ -77,7 +94,10 @@ struct HostFinding {
 };
 
 HostReport ExamineHost();
+// What "auto" stands for here; kAuto where no machine runs.
+Tracking AutomaticTracking(const HostReport& report);
 KvmReport ExamineKvm();
+ContainmentReport ExamineContainment();
 std::vector<HostFinding> JudgeHost(const HostReport& report);
 
 }  // namespace pacsvisor

@@ -19,6 +19,7 @@ class Judge {
   std::vector<HostFinding> Run() {
     JudgeKvm();
     JudgeTracking();
+    JudgeContainment();
     JudgeRest();
     return std::move(findings_);
   }
@@ -97,11 +98,10 @@ class Judge {
 
   void JudgeTracking() {
     const KvmReport& kvm = report_.kvm;
-    if (kvm.device.usable && kvm.Capability("KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2") == 0 &&
-        kvm.Capability("KVM_CAP_DIRTY_LOG_RING") == 0 && !report_.pagemap_scan) {
+    if (kvm.device.usable && kvm.Capability("KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2") == 0) {
       Add(Level::kWarning,
-          "no way to track dirty memory but comparing all of it: snapshots take time with memory "
-          "size",
+          "KVM can only track dirty memory by protecting all of it in one step: guests that write "
+          "much stand still for that long, round by round of a snapshot",
           "run Linux 5.0 or later");
     }
     const UserfaultReport& userfault = report_.userfault;
@@ -118,10 +118,40 @@ class Judge {
     }
   }
 
+  void JudgeContainment() {
+    const ContainmentReport& containment = report_.containment;
+    if (!containment.seccomp_problem.empty()) {
+      Add(Level::kWarning,
+          fmt::format("the kernel has no seccomp filters ({}): run needs seccomp = false in "
+                      "[sandbox], and a guest that breaks into the process has all of its rights",
+                      containment.seccomp_problem),
+          "run a kernel with CONFIG_SECCOMP_FILTER");
+    }
+    if (containment.is_root) {
+      Add(Level::kNote,
+          "a machine that root starts stays root's, without capabilities, unless its VM.toml names "
+          "another user",
+          "adduser --system --group pacsvisor, and in VM.toml: [sandbox] user = \"pacsvisor\"");
+    }
+    if (!containment.cgroup_problem.empty()) {
+      Add(Level::kNote,
+          fmt::format("[limits] in VM.toml is refused: {}", containment.cgroup_problem));
+    }
+    if (report_.io_uring.usable && !containment.uring_restrictions_problem.empty()) {
+      Add(Level::kWarning,
+          fmt::format(
+              "io_uring cannot be restricted to disk I/O ({}): disks are served by threads, "
+              "slower",
+              containment.uring_restrictions_problem),
+          "run Linux 5.10 or later");
+    }
+  }
+
   void JudgeRest() {
     if (!report_.io_uring.usable) {
-      Add(Level::kProblem,
-          fmt::format("io_uring is not usable ({}): disks need it", report_.io_uring.problem),
+      Add(Level::kWarning,
+          fmt::format("io_uring is not usable ({}): disks are served by threads, slower",
+                      report_.io_uring.problem),
           "sysctl kernel.io_uring_disabled=0, or allow it in this container's seccomp profile");
     }
     if (!report_.tun.usable) {

@@ -16,15 +16,15 @@ struct Magic {
 };
 
 constexpr Magic kMagics[] = {
-    {0, "QFI\xfb", {"a qcow2 image", kConvert}},
-    {0, "KDMV", {"a VMDK image", kConvert}},
-    {0, "# Disk DescriptorFile", {"a VMDK description", kConvert}},
-    {0, "vhdxfile", {"a VHDX image", kConvert}},
-    {0, "conectix", {"a VHD image", kConvert}},
-    {64, "\x7f\x10\xda\xbe", {"a VDI image", kConvert}},
-    {0, "\x1f\x8b\x08", {"packed by gzip", "gzip -dc"}},
-    {0, std::string_view("\xfd\x37zXZ\0", 6), {"packed by xz", "xz -dc"}},
-    {0, "\x28\xb5\x2f\xfd", {"packed by zstd", "zstd -dc"}},
+    {0, "QFI\xfb", {"a qcow2 image", kConvert, "qcow2"}},
+    {0, "KDMV", {"a VMDK image", kConvert, "vmdk"}},
+    {0, "# Disk DescriptorFile", {"a VMDK description", kConvert, "vmdk"}},
+    {0, "vhdxfile", {"a VHDX image", kConvert, "vhdx"}},
+    {0, "conectix", {"a VHD image", kConvert, "vpc"}},
+    {64, "\x7f\x10\xda\xbe", {"a VDI image", kConvert, "vdi"}},
+    {0, "\x1f\x8b\x08", {"packed by gzip", "gzip -dc", ""}},
+    {0, std::string_view("\xfd\x37zXZ\0", 6), {"packed by xz", "xz -dc", ""}},
+    {0, "\x28\xb5\x2f\xfd", {"packed by zstd", "zstd -dc", ""}},
 };
 
 }  // namespace

@@ -11,8 +11,9 @@
 namespace pacsvisor {
 
 struct ForeignImage {
-  std::string_view name;   // "a qcow2 image"
-  std::string_view maker;  // the command that makes a raw image of it: MAKER FILE
+  std::string_view name;    // "a qcow2 image"
+  std::string_view maker;   // the command that makes a raw image of it: MAKER FILE
+  std::string_view format;  // by qemu-img's name; empty: a packed file, which it cannot read
 };
 
 inline constexpr size_t kImageHeadBytes = 512;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/machine/machine_parts.h"
 
@@ -18,6 +19,10 @@ Machine::~Machine() {
 }
 
 GuestMemory& Machine::memory() { return *parts_->memory; }
+
+const std::vector<SealedView*>& Machine::sealed_views() const { return parts_->sealed_views; }
+
+DirtyTracker& Machine::tracker() { return *parts_->tracking.tracker; }
 
 Status Machine::Start() {
   const MutexLock lock(control_mutex_);
@@ -60,12 +65,56 @@ Status Machine::Pause() {
     return Error::Make(ErrorCode::kBusy, "machine {} has not started", config_.name);
   }
   if (!paused_) {
-    parts_->vcpus.Pause();
-    parts_->virtio.Pause();
-    parts_->platform->Pause();
+    StandStill();
     paused_ = true;
   }
   return {};
+}
+
+void Machine::StandStill() {
+  parts_->vcpus.Pause();
+  parts_->virtio.Pause();
+  parts_->platform->Pause();
+}
+
+void Machine::GoOn() {
+  // The guest is told, or its watchdogs would take the pause for a hang.
+  for (const auto& thread : parts_->vcpus.threads()) {
+    thread->vcpu().NotifyPaused();
+  }
+  parts_->platform->Resume();
+  parts_->virtio.Resume();
+  parts_->vcpus.Resume();
+}
+
+Status Machine::AtInstant(const std::function<Status()>& work, PauseTimes& times) {
+  const MutexLock lock(control_mutex_);
+  if (!started_) {
+    return Error::Make(ErrorCode::kBusy, "machine {} has not started", config_.name);
+  }
+  times.begun_ns = MonotonicNs();
+  if (!paused_) {
+    StandStill();
+  }
+  times.stopped_ns = MonotonicNs();
+  // vCPUs of a machine that ends are not waited for, and may be in guest code still.
+  Status done = Ended() ? Error::Make(ErrorCode::kCancelled, "the machine has ended") : Status();
+  if (done.ok()) {
+    at_instant_ = true;
+    done = work();
+    at_instant_ = false;
+  }
+  times.resuming_ns = MonotonicNs();
+  if (!paused_) {
+    GoOn();
+  }
+  times.resumed_ns = MonotonicNs();
+  return done;
+}
+
+bool Machine::Ended() {
+  const MutexLock lock(end_mutex_);
+  return end_ != nullptr;
 }
 
 Status Machine::Resume() {
@@ -74,13 +123,7 @@ Status Machine::Resume() {
     return Error::Make(ErrorCode::kBusy, "machine {} has not started", config_.name);
   }
   if (paused_) {
-    // The guest is told, or its watchdogs would take the pause for a hang.
-    for (const auto& thread : parts_->vcpus.threads()) {
-      thread->vcpu().NotifyPaused();
-    }
-    parts_->platform->Resume();
-    parts_->virtio.Resume();
-    parts_->vcpus.Resume();
+    GoOn();
     paused_ = false;
   }
   return {};
@@ -93,6 +136,15 @@ bool Machine::paused() const {
 
 uint64_t Machine::first_entry_ns() const {
   return parts_->vcpus.threads().front()->first_entry_ns();
+}
+
+std::vector<DeviceFaults> Machine::GuestFaults() const {
+  std::vector<DeviceFaults> devices = parts_->virtio.GuestFaults();
+  devices.push_back({"pci", parts_->pci.faults().NonZero()});
+  devices.push_back({"host_bridge", parts_->pci.host_bridge_faults().NonZero()});
+  devices.push_back({"ports", parts_->ports.faults().NonZero()});
+  devices.push_back({"mmio", parts_->mmio.faults().NonZero()});
+  return devices;
 }
 
 void Machine::PressPowerButton() { parts_->platform->PressPowerButton(); }

@@ -11,7 +11,8 @@
 //   VirtioPciTransport        transport's lock
 //   a device's queue lock     one a device
 //   BlockBackend's lock; a net back end's
-//   VcpuThread::mutex_, Machine::end_mutex_, Bus, DirtyBitmap, EventFd: leaves
+//   VcpuThread::mutex_, Machine::end_mutex_, DirtyRingSource::mutex_, Bus, DirtyBitmap, EventFd:
+//   leaves
 #pragma once
 
 #include <condition_variable>
@@ -21,12 +22,18 @@
 #include <string>
 #include <vector>
 
+#include "devices/bus/guest_fault.h"
 #include "vmm/base/result.h"
 #include "vmm/base/thread_annotations.h"
+#include "vmm/dirty/dirty_tracker.h"
 #include "vmm/machine/config.h"
+#include "vmm/snapshot/snapshot_subject.h"
 #include "vmm/state/state_node.h"
 
 namespace pacsvisor {
+
+struct HostResources;
+class SealedView;
 
 struct MachineEnd {
   enum class Reason {
@@ -43,18 +50,18 @@ struct MachineEnd {
 struct MachineOptions {
   // Bytes of the guest's serial console, on a thread of the machine; must not block for long.
   std::function<void(std::span<const uint8_t>)> console_output;
-  // Host socket of the guest-agent port, where the configuration has one.
-  std::string agent_socket;
-  // Common to all machines of the host: who holds which disk image. Empty: holders remain unnamed.
-  std::string image_record_directory;
+  // Opened for this configuration.
+  std::shared_ptr<const HostResources> host;
+  // Memory is left empty, for Load, though the host's resources hold a kernel.
+  bool for_load = false;
 };
 
 class Machine {
  public:
-  // A machine that has not started: disks opened and locked, kernel loaded. For a restore
-  // (`load_kernel` false) memory is left empty.
-  static Result<std::unique_ptr<Machine>> Build(const MachineConfig& config, MachineOptions options,
-                                                bool load_kernel = true);
+  // A machine that has not started, with its kernel loaded. Where the host's resources hold none,
+  // memory is left empty: for Load.
+  static Result<std::unique_ptr<Machine>> Build(const MachineConfig& config,
+                                                MachineOptions options);
   ~Machine();
 
   // Starts threads; the vCPUs run when it returns. A loaded machine starts where it was saved.
@@ -67,19 +74,34 @@ class Machine {
   Status Pause();
   Status Resume();
   bool paused() const;
+  // A snapshot's pause: stands the machine still, does `work`, lets it go on whatever became of
+  // that (a machine that was paused before stays so). Within it SaveAtInstant may be called.
+  // kCancelled when the machine has ended, or ends before it stands still: nothing was done then.
+  Status AtInstant(const std::function<Status()>& work, PauseTimes& times);
+  Status SaveAtInstant(StateNode& node) const;
   // When the first vCPU first entered guest code (CLOCK_MONOTONIC), 0 before that. Any thread.
   uint64_t first_entry_ns() const;
+
+  // How often the guest broke the hardware's rules since the machine was built: virtio devices by
+  // name, then "pci", "host_bridge", "ports" and "mmio". Any thread.
+  std::vector<DeviceFaults> GuestFaults() const;
 
   void PressPowerButton();
   void ForceStop();
   void ConsoleInput(std::span<const uint8_t> bytes);
 
-  // Paused: everything but the bytes of memory and disks. Between Build(…, false) and Start: Load,
-  // after memory has its bytes.
+  // Paused: everything but the bytes of memory and disks. Between Build without a kernel and Start:
+  // Load, after memory has its bytes.
   Status Save(StateNode& node) const;
-  Status Load(const StateNode& node);
+  Status Load(const StateNode& node, uint64_t clock_advance_ns = 0);
+  // After Load: the guest is told at its start that it is another one than that which was saved.
+  Status RenewGenerationId();
 
   GuestMemory& memory();
+  // Disks that can be frozen while they go on, in the configuration's order.
+  const std::vector<SealedView*>& sealed_views() const;
+  // Of memory; not started. Its threads: one at a time, while the machine runs or is paused.
+  DirtyTracker& tracker();
   const MachineConfig& config() const { return config_; }
 
  private:
@@ -90,7 +112,11 @@ class Machine {
   Status BuildDevices();
   Status BuildVcpus();
   Status LoadBootKernel();
+  void StandStill() REQUIRES(control_mutex_);
+  void GoOn() REQUIRES(control_mutex_);
+  Status SaveParts(StateNode& node) const;
   void End(MachineEnd::Reason reason, std::string report);
+  bool Ended();
 
   // Constant after Build.
   const MachineConfig config_;
@@ -100,6 +126,8 @@ class Machine {
   mutable Mutex control_mutex_;
   bool started_ GUARDED_BY(control_mutex_) = false;
   bool paused_ GUARDED_BY(control_mutex_) = true;
+  // Set by the thread that holds control_mutex_, for itself.
+  bool at_instant_ = false;
   // Any thread.
   Mutex end_mutex_;
   std::condition_variable_any ended_;

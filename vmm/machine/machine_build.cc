@@ -5,8 +5,10 @@
 #include "firmware/boot/load_kernel.h"
 #include "vmm/base/log.h"
 #include "vmm/kvm/cpuid.h"
+#include "vmm/kvm/dirty_ring_source.h"
 #include "vmm/machine/boot_registers.h"
 #include "vmm/machine/fault_report.h"
+#include "vmm/machine/host_resources.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/machine_parts.h"
 
@@ -22,6 +24,20 @@ PlatformDescription DescribePlatform(const MachineConfig& config, MemoryLayout l
   return description;
 }
 
+// What never reaches the bus, because memory or KVM's own devices answer: a BAR laid over it would
+// answer nowhere, and is refused where it shows.
+void ReserveMemory(Bus& mmio, const PlatformDescription& platform) {
+  constexpr uint64_t kIoapicBytes = 0x1000;
+  constexpr uint64_t kMessagesBytes = 0x10'0000;  // local APICs and messages to them
+  constexpr uint64_t kKvmPagesBytes = 0x4000;     // identity map and TSS
+  for (const MemoryRegion& region : platform.memory.regions) {
+    mmio.Reserve(region.start.raw(), region.size_bytes);
+  }
+  mmio.Reserve(platform.ioapic.raw(), kIoapicBytes);
+  mmio.Reserve(platform.local_apic.raw(), kMessagesBytes);
+  mmio.Reserve(kKvmIdentityMapPage.raw(), kKvmPagesBytes);
+}
+
 KernelUnpacking UnpackingOf(KernelUnpack unpack) {
   // "auto" is the guest: its own start places the kernel at random (KASLR), which the host's
   // unpacking gives up, and nothing was to be gained: to the first line of Debian's 6.1 (lz4) and
@@ -31,8 +47,10 @@ KernelUnpacking UnpackingOf(KernelUnpack unpack) {
 
 }  // namespace
 
-Result<std::unique_ptr<Machine>> Machine::Build(const MachineConfig& config, MachineOptions options,
-                                                bool load_kernel) {
+Result<std::unique_ptr<Machine>> Machine::Build(const MachineConfig& config,
+                                                MachineOptions options) {
+  CHECK(options.host != nullptr, "a machine of nothing");
+  const bool load_kernel = options.host->boot.has_value() && !options.for_load;
   std::unique_ptr<Machine> machine(new Machine(config, std::move(options)));
   TRY(machine->BuildParts());
   TRY(machine->BuildDevices());
@@ -44,15 +62,19 @@ Result<std::unique_ptr<Machine>> Machine::Build(const MachineConfig& config, Mac
 }
 
 Status Machine::BuildParts() {
-  std::unique_ptr<KvmSystem> system = TRY(KvmSystem::Open());
+  std::shared_ptr<const KvmSystem> system = options_.host->kvm;
   MemoryLayout layout =
       TRY(MemoryLayout::Create(config_.memory_bytes, system->physical_address_bits()));
   std::unique_ptr<GuestMemory> memory = TRY(GuestMemory::Create(layout, config_.memory_backing));
-  std::unique_ptr<KvmVm> vm = TRY(KvmVm::Create(*system));
+  const TrackingResource& tracking = options_.host->tracking;
+  std::unique_ptr<KvmVm> vm =
+      TRY(KvmVm::Create(*system, {.dirty_ring_entries = tracking.ring_entries}));
   TRY(vm->AddMemory(*memory));
   TRY(vm->CreateInterruptControllers());
   parts_ = std::make_unique<Parts>(std::move(system), std::move(memory), std::move(vm),
                                    DescribePlatform(config_, std::move(layout)));
+  parts_->tracking = TRY(MakeTracker(tracking, *parts_->vm, *parts_->memory));
+  ReserveMemory(parts_->mmio, parts_->platform_description);
   return parts_->routes.Initialize();
 }
 
@@ -66,8 +88,7 @@ Status Machine::BuildDevices() {
   TRY(parts.mmio.Insert(parts.platform_description.ecam.start.raw(),
                         parts.platform_description.ecam.size_bytes, parts.pci.ecam()));
   TRY(parts.ports.Insert(parts.platform_description.pci_config_port, 8, parts.pci.ports()));
-  return AddConfiguredDevices(parts.virtio, config_,
-                              {options_.agent_socket, options_.image_record_directory});
+  return AddConfiguredDevices(parts.virtio, config_, *options_.host, parts.sealed_views);
 }
 
 Status Machine::BuildVcpus() {
@@ -80,13 +101,18 @@ Status Machine::BuildVcpus() {
         TRY(MakeCpuid(*parts.system, config_.cpu, topology, id));
     TRY(vcpu->SetCpuid(cpuid));
     TRY(vcpu->SetBootMsrs());
+    if (parts.tracking.ring != nullptr) {
+      TRY(parts.tracking.ring->AddVcpu(*vcpu));
+    }
     KvmVcpu* const borrowed = vcpu.get();
     parts.vcpus.Add(std::make_unique<VcpuThread>(
-        std::move(vcpu),
-        VcpuThread::Environment{parts.ports, parts.mmio, [this, borrowed](const VcpuFault& fault) {
-                                  End(MachineEnd::Reason::kGuestFault,
-                                      MakeFaultReport(*borrowed, *parts_->memory, fault.reason));
-                                }}));
+        std::move(vcpu), VcpuThread::Environment{parts.ports, parts.mmio,
+                                                 [this, borrowed](const VcpuFault& fault) {
+                                                   End(MachineEnd::Reason::kGuestFault,
+                                                       MakeFaultReport(*borrowed, *parts_->memory,
+                                                                       fault.reason));
+                                                 },
+                                                 parts.tracking.ring}));
   }
   return {};
 }
@@ -95,12 +121,15 @@ Status Machine::LoadBootKernel() {
   Parts& parts = *parts_;
   const AcpiPlacement acpi = TRY(WriteAcpiTables(*parts.memory, parts.platform_description));
   TRY(parts.platform->RenewGenerationId());
-  const BootState state = TRY(LoadKernel(*parts.memory, parts.platform_description.memory,
-                                         {.kernel = config_.boot.kernel,
-                                          .initrd = config_.boot.initrd,
-                                          .command_line = config_.boot.cmdline,
-                                          .unpacking = UnpackingOf(config_.boot.unpack)},
-                                         acpi));
+  CHECK(options_.host->boot.has_value(), "a kernel is to be loaded, and none was opened");
+  const BootResource& boot = *options_.host->boot;
+  const BootState state = TRY(LoadKernelFrom(*parts.memory, parts.platform_description.memory,
+                                             boot.kernel, boot.initrd ? &*boot.initrd : nullptr,
+                                             {.kernel = config_.boot.kernel,
+                                              .initrd = config_.boot.initrd,
+                                              .command_line = config_.boot.cmdline,
+                                              .unpacking = UnpackingOf(config_.boot.unpack)},
+                                             acpi));
   Log(LogLevel::kDebug, "loaded {}: {}", config_.boot.kernel, state.kernel);
   return SetBootRegisters(parts.vcpus.threads().front()->vcpu(), state);
 }

@@ -6,6 +6,11 @@ namespace pacsvisor {
 namespace {
 
 constexpr uint32_t kMachineClockStateVersion = 1;
+constexpr uint64_t kNsPerKhzTick = 1'000'000;  // ns * kHz / this = ticks
+
+uint64_t TscTicks(uint64_t time_ns, uint32_t tsc_khz) {
+  return static_cast<uint64_t>(static_cast<unsigned __int128>(time_ns) * tsc_khz / kNsPerKhzTick);
+}
 
 }  // namespace
 
@@ -29,7 +34,7 @@ Status SaveClock(const KvmVm& vm, const VcpuGroup& vcpus, StateNode& node) {
   return {};
 }
 
-Status LoadClock(KvmVm& vm, VcpuGroup& vcpus, const StateNode& node) {
+Status LoadClock(KvmVm& vm, VcpuGroup& vcpus, const StateNode& node, uint64_t advance_ns) {
   TRY(node.Version(kMachineClockStateVersion));
   const uint64_t saved_host_tsc = TRY(node.U64("host_tsc"));
   const std::span<const StateNode> saved = TRY(node.Children("vcpus"));
@@ -44,11 +49,12 @@ Status LoadClock(KvmVm& vm, VcpuGroup& vcpus, const StateNode& node) {
     // Without offsets on either side the saved TSC register, loaded with the others, has to do.
     if (saved[i].Has("tsc_offset") && vcpu.TscOffset().has_value()) {
       const uint64_t offset = TRY(saved[i].U64("tsc_offset"));
-      TRY(vcpu.SetTscOffset(offset + saved_host_tsc - host_tsc));
+      const uint32_t tsc_khz = TRY(vcpu.TscKhz());
+      TRY(vcpu.SetTscOffset(offset + saved_host_tsc - host_tsc + TscTicks(advance_ns, tsc_khz)));
     }
   }
   const uint64_t clock_ns = TRY(node.U64("clock_ns"));
-  return vm.SetClock(clock_ns);
+  return vm.SetClock(clock_ns + advance_ns);
 }
 
 }  // namespace pacsvisor

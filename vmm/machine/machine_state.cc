@@ -14,6 +14,15 @@ constexpr uint32_t kMachineStateVersion = 1;
 Status Machine::Save(StateNode& node) const {
   const MutexLock lock(control_mutex_);
   CHECK(started_ && paused_, "machine {} is saved while it runs", config_.name);
+  return SaveParts(node);
+}
+
+Status Machine::SaveAtInstant(StateNode& node) const {
+  CHECK(at_instant_, "machine {} is saved while it runs", config_.name);
+  return SaveParts(node);
+}
+
+Status Machine::SaveParts(StateNode& node) const {
   node.SetVersion(kMachineStateVersion);
   node.SetU64("memory_bytes", config_.memory_bytes);
   // A tick that is lost hangs a guest, one that is doubled does not: the PIT before the local
@@ -30,7 +39,7 @@ Status Machine::Save(StateNode& node) const {
   return {};
 }
 
-Status Machine::Load(const StateNode& node) {
+Status Machine::Load(const StateNode& node, uint64_t clock_advance_ns) {
   const MutexLock lock(control_mutex_);
   CHECK(!started_, "machine {} is loaded while it runs", config_.name);
   TRY(node.Version(kMachineStateVersion));
@@ -62,7 +71,15 @@ Status Machine::Load(const StateNode& node) {
     TRY(threads[i]->vcpu().LoadRegisters(vcpus[i]));
   }
   TRY(parts_->vm->LoadPit(*pit));
-  return LoadClock(*parts_->vm, parts_->vcpus, *clock);
+  return LoadClock(*parts_->vm, parts_->vcpus, *clock, clock_advance_ns);
+}
+
+Status Machine::RenewGenerationId() {
+  const MutexLock lock(control_mutex_);
+  CHECK(!started_, "machine {} is loaded while it runs", config_.name);
+  TRY(parts_->platform->RenewGenerationId());
+  parts_->platform->AnnounceGeneration();
+  return {};
 }
 
 }  // namespace pacsvisor

@@ -40,6 +40,8 @@ class PlatformDevices : public Pausable, public Stateful {
 
   // A new machine's first identifier, after the tables were written.
   Status RenewGenerationId() { return generation_id_->Renew(); }
+  // Tells a guest that runs already, or will from where it was saved.
+  void AnnounceGeneration() { acpi_->VmGenerationChanged(); }
   void PressPowerButton() { acpi_->PressPowerButton(); }
   void ConsoleInput(std::span<const uint8_t> bytes) { console_feed_->Write(bytes); }
 

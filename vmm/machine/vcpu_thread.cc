@@ -13,9 +13,7 @@
 namespace pacsvisor {
 namespace {
 
-// The signal that takes a vCPU thread out of guest code. Its handler does nothing: KVM_RUN returns
-// EINTR because a signal arrived.
-int KickSignal() { return SIGRTMIN; }
+// Its handler does nothing: KVM_RUN returns EINTR because a signal arrived.
 
 void InstallKickHandler() {
   static std::once_flag once;
@@ -23,14 +21,14 @@ void InstallKickHandler() {
     struct sigaction action {};
     action.sa_handler = [](int) {};
     sigemptyset(&action.sa_mask);
-    CHECK(::sigaction(KickSignal(), &action, nullptr) == 0, "sigaction: errno {}", errno);
+    CHECK(::sigaction(kVcpuKickSignal, &action, nullptr) == 0, "sigaction: errno {}", errno);
   });
 }
 
 void UnblockKickSignal() {
   sigset_t kick;
   sigemptyset(&kick);
-  sigaddset(&kick, KickSignal());
+  sigaddset(&kick, kVcpuKickSignal);
   pthread_sigmask(SIG_UNBLOCK, &kick, nullptr);
 }
 
@@ -47,7 +45,8 @@ VcpuThread::~VcpuThread() {
 }
 
 Status VcpuThread::Start() {
-  thread_ = TRY(StartThread(fmt::format("vcpu{}", vcpu_->id()), [this] { Body(); }));
+  thread_ =
+      TRY(StartThread(ThreadKind::kVcpu, fmt::format("vcpu{}", vcpu_->id()), [this] { Body(); }));
   return {};
 }
 
@@ -56,7 +55,8 @@ void VcpuThread::Kick() {
   // signal.
   vcpu_->RequestExit();
   if (running_) {
-    pthread_kill(native_, KickSignal());
+    const int sent = pthread_kill(native_, kVcpuKickSignal);
+    CHECK(sent == 0, "pthread_kill: {}", sent);
   }
 }
 
@@ -152,6 +152,8 @@ bool VcpuThread::ServeExit() {
     case KVM_EXIT_MMIO:
       ServeMmio();
       return true;
+    case KVM_EXIT_DIRTY_RING_FULL:
+      return ServeFullRing();
     case KVM_EXIT_INTR:
     case KVM_EXIT_IRQ_WINDOW_OPEN:
       return true;
@@ -184,6 +186,15 @@ void VcpuThread::ServeMmio() {
   } else {
     environment_.mmio.Read(run.mmio.phys_addr, data);
   }
+}
+
+bool VcpuThread::ServeFullRing() {
+  CHECK(environment_.dirty_ring != nullptr, "vCPU {} has a dirty ring of nobody's", vcpu_->id());
+  const Status served = environment_.dirty_ring->ServeFull(vcpu_->id());
+  if (!served.ok()) {
+    Fail(served.error().message());
+  }
+  return served.ok();
 }
 
 void VcpuThread::Fail(std::string reason) {

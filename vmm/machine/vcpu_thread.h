@@ -6,6 +6,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <signal.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -17,9 +18,14 @@
 #include "devices/bus/bus.h"
 #include "vmm/base/result.h"
 #include "vmm/base/thread_annotations.h"
+#include "vmm/kvm/dirty_ring_source.h"
 #include "vmm/kvm/kvm_vcpu.h"
 
 namespace pacsvisor {
+
+// What takes a vCPU's thread out of guest code. No real-time signal: those wait in a queue whose
+// length all processes of a user share (RLIMIT_SIGPENDING), and are lost when it is full.
+inline constexpr int kVcpuKickSignal = SIGURG;
 
 // Why a vCPU cannot go on, in words; the machine adds the registers.
 struct VcpuFault {
@@ -34,6 +40,8 @@ class VcpuThread {
     Bus& mmio;
     // On the vCPU's thread, once; the vCPU then stands still until it is stopped.
     std::function<void(const VcpuFault&)> on_fault;
+    // Where the VM has dirty rings: takes what a full one holds.
+    DirtyRingSource* dirty_ring = nullptr;
   };
 
   VcpuThread(std::unique_ptr<KvmVcpu> vcpu, Environment environment);
@@ -64,6 +72,7 @@ class VcpuThread {
   bool ServeExit();     // false: cannot go on
   void ServePorts();
   void ServeMmio();
+  bool ServeFullRing();  // false: cannot go on
   void Fail(std::string reason);
   void Kick() REQUIRES(mutex_);
 

@@ -18,6 +18,14 @@ Status VirtioDevices::Add(std::unique_ptr<VirtioDevice> device) {
   return {};
 }
 
+std::vector<DeviceFaults> VirtioDevices::GuestFaults() const {
+  std::vector<DeviceFaults> devices;
+  for (const Slot& slot : slots_) {
+    devices.push_back({std::string(slot.device->name()), slot.transport->guest_faults().NonZero()});
+  }
+  return devices;
+}
+
 void VirtioDevices::Pause() {
   for (const Slot& slot : slots_) {
     slot.transport->Pause();

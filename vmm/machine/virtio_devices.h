@@ -13,6 +13,9 @@
 
 namespace pacsvisor {
 
+struct HostResources;
+class SealedView;
+
 // What a device is attached to; borrowed.
 struct DeviceHost {
   GuestMemory& memory;
@@ -27,6 +30,9 @@ class VirtioDevices : public Pausable, public Stateful {
 
   // Puts `device` on the PCI bus; the order of calls is the order of PCI slots.
   Status Add(std::unique_ptr<VirtioDevice> device);
+
+  // Of each device, in order. Any thread.
+  std::vector<DeviceFaults> GuestFaults() const;
 
   void Pause() override;
   void Resume() override;
@@ -44,12 +50,9 @@ class VirtioDevices : public Pausable, public Stateful {
   std::vector<Slot> slots_;
 };
 
-// The disks, networks, agent port and entropy source of a configuration.
-struct VirtioDevicePaths {
-  std::string agent_socket;
-  std::string image_record_directory;
-};
+// The disks, networks, agent port and entropy source of a configuration, over the host's resources
+// opened for it. The disks that can be frozen are appended to `sealed_views`; the devices own them.
 Status AddConfiguredDevices(VirtioDevices& devices, const MachineConfig& config,
-                            const VirtioDevicePaths& paths);
+                            const HostResources& host, std::vector<SealedView*>& sealed_views);
 
 }  // namespace pacsvisor

@@ -5,6 +5,8 @@
 //
 // Addresses come from guests: an access that is not wholly inside memory returns false and touches
 // nothing (an access may cross pages, never the hole).
+// While a restore is lazy (vmm/memory/memory_faults.h), an access to a page that is not there yet
+// waits until it is: whoever reads memory gets all of it, as if it had always been there.
 // Threads: any, concurrently with running vCPUs. Bytes are copied without order; indices of rings
 // use the acquire and release accessors.
 #pragma once

@@ -19,6 +19,7 @@ struct ArgumentRule {
 struct AllowedCall {
   int number = 0;                   // SYS_*
   std::vector<ArgumentRule> rules;  // all must hold; a call may stand here several times
+  int error = 0;                    // not 0: not made, the thread sees this errno instead
 };
 
 // A thread inherits the filter of the one that starts it: what a kind allows, the kinds that start

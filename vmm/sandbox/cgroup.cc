@@ -4,8 +4,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -92,7 +95,7 @@ Result<std::string> OwnCgroup(const CgroupHost& host) {
                      host.own_cgroup_file);
 }
 
-Status MakeDirectory(const std::string& path) {
+Status MakeCgroup(const std::string& path) {
   if (mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) {
     return Error::FromErrno(errno, "cannot make the cgroup {}", path);
   }
@@ -120,16 +123,11 @@ Status ApplyLimits(const std::string& path, const CgroupLimits& limits) {
   return {};
 }
 
-Status MoveInto(const std::string& path) {
-  return WriteText(path + "/cgroup.procs", fmt::format("{}", getpid()));
-}
+// "0" is the writing process, by whatever number it is known elsewhere.
+Status MoveInto(const std::string& path) { return WriteText(path + "/cgroup.procs", "0"); }
 
-}  // namespace
-
-Result<Cgroup> Cgroup::Enter(const std::string& name, const CgroupLimits& limits,
-                             const CgroupHost& host) {
+Status CheckControllers(const std::vector<std::string>& controllers, const CgroupHost& host) {
   const std::string available = TRY(AvailableControllers(host));
-  const std::vector<std::string> controllers = ControllersOf(limits);
   for (const std::string& controller : controllers) {
     if (!HasWord(available, controller)) {
       return Error::Make(ErrorCode::kUnsupported,
@@ -138,34 +136,58 @@ Result<Cgroup> Cgroup::Enter(const std::string& name, const CgroupLimits& limits
                          controller, available.substr(0, available.find('\n')));
     }
   }
-  std::string own = TRY(OwnCgroup(host));
+  return {};
+}
+
+}  // namespace
+
+Result<Cgroup> Cgroup::Create(const std::string& name, const CgroupLimits& limits,
+                              const CgroupHost& host) {
+  const std::vector<std::string> controllers = ControllersOf(limits);
+  TRY(CheckControllers(controllers, host));
   const bool root = geteuid() == 0;
-  const std::string parent = root ? host.mount + "/pacsvisor" : own;
+  const std::string parent = root ? host.mount + "/pacsvisor" : TRY(OwnCgroup(host));
   if (root) {
     TRY(EnableControllers(host.mount, controllers));
-    TRY(MakeDirectory(parent));
+    TRY(MakeCgroup(parent));
   }
-  std::string path = parent + "/" + name;
-  TRY(MakeDirectory(path));
-  Cgroup cgroup(std::move(own), std::move(path));
-  // A cgroup that hands controllers on may hold no process itself (cgroup-v2.rst, "No Internal
-  // Process Constraint"): out of a delegated one first, then on with its controllers.
-  TRY(MoveInto(cgroup.path_));
+  TRY(MakeCgroup(parent + "/" + name));
+  Cgroup cgroup(parent + "/" + name);
+  if (!root) {
+    // A cgroup that hands controllers on may hold no process itself (cgroup-v2.rst, "No Internal
+    // Process Constraint"): out of the delegated one first.
+    cgroup.supervisor_ = parent + "/supervisor";
+    TRY(MakeCgroup(cgroup.supervisor_));
+    TRY(MoveInto(cgroup.supervisor_));
+  }
   TRY(EnableControllers(parent, controllers));
   TRY(ApplyLimits(cgroup.path_, limits));
   return cgroup;
 }
 
-Cgroup::Cgroup(Cgroup&& other) noexcept
-    : parent_(std::move(other.parent_)), path_(std::exchange(other.path_, {})) {}
+Status Cgroup::Join() const { return MoveInto(path_); }
 
-// What cannot be undone is left to the host: an empty cgroup costs nothing.
-Cgroup::~Cgroup() {
-  if (path_.empty()) {
-    return;
+uint64_t Cgroup::OutOfMemoryKills() const {
+  const Result<std::string> events = ReadText(path_ + "/memory.events");
+  constexpr std::string_view kKey = "\noom_kill ";
+  const size_t at = events.ok() ? events->find(kKey) : std::string::npos;
+  uint64_t count = 0;
+  if (at != std::string::npos) {
+    const char* const begin = events->data() + at + kKey.size();
+    std::from_chars(begin, events->data() + events->size(), count);
   }
-  [[maybe_unused]] const Status moved = MoveInto(parent_);
-  rmdir(path_.c_str());
+  return count;
+}
+
+Cgroup::Cgroup(Cgroup&& other) noexcept
+    : path_(std::exchange(other.path_, {})), supervisor_(std::move(other.supervisor_)) {}
+
+// What cannot be undone is left to the host: an empty cgroup costs nothing, and a delegated one
+// ends with the session that it was made for.
+Cgroup::~Cgroup() {
+  if (!path_.empty()) {
+    rmdir(path_.c_str());
+  }
 }
 
 Status ProbeCgroups(const CgroupHost& host) {

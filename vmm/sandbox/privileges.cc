@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <filesystem>
 
 namespace pacsvisor {
 namespace {
@@ -43,9 +44,12 @@ Result<User> FindRecord(const std::string& name, Lookup lookup) {
 }
 
 // The kernel refuses numbers past its last capability with EINVAL.
-Status DropBoundingSet() {
+Status DropBoundingSet(uint64_t kept) {
   for (unsigned long capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0;
        ++capability) {
+    if (capability < 64 && (kept >> capability & 1) != 0) {
+      continue;
+    }
     if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) {
       return Error::FromErrno(errno, "cannot drop capability {}", capability);
     }
@@ -53,16 +57,46 @@ Status DropBoundingSet() {
   return {};
 }
 
-Status ClearCapabilities() {
+using CapabilitySets = std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3>;
+
+// Those of `kept` that this process has.
+Status LimitCapabilities(uint64_t kept) {
   __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  const std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> none = {};
-  if (syscall(SYS_capset, &header, none.data()) != 0) {
+  CapabilitySets sets = {};
+  if (syscall(SYS_capget, &header, sets.data()) != 0) {
+    return Error::FromErrno(errno, "cannot read this process's capabilities");
+  }
+  for (size_t i = 0; i < sets.size(); ++i) {
+    sets[i].permitted &= static_cast<uint32_t>(kept >> (32 * i));
+    sets[i].effective = sets[i].permitted;
+    sets[i].inheritable = 0;
+  }
+  if (syscall(SYS_capset, &header, sets.data()) != 0) {
     return Error::FromErrno(errno, "cannot drop capabilities");
   }
   return {};
 }
 
+constexpr uint64_t BitsOf(const KeptPrivileges& kept) {
+  return kept.low_ports ? uint64_t{1} << CAP_NET_BIND_SERVICE : 0;
+}
+
 }  // namespace
+
+Status GiveDirectory(const User& user, const std::string& path) {
+  const auto give = [&user](const std::string& name) -> Status {
+    if (::lchown(name.c_str(), user.uid, user.gid) != 0) {
+      return Error::FromErrno(errno, "cannot give {} to the machine's user {}", name, user.name);
+    }
+    return {};
+  };
+  TRY(give(path));
+  std::error_code error;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path, error)) {
+    TRY(give(entry.path().string()));
+  }
+  return {};
+}
 
 Result<User> FindUser(const std::string& name) {
   uid_t uid = 0;
@@ -77,10 +111,12 @@ Result<User> FindUser(const std::string& name) {
   });
 }
 
-Status BecomeUser(const User& user) {
+Status BecomeUser(const User& user, const KeptPrivileges& kept) {
   if (geteuid() == 0) {
-    TRY(DropBoundingSet());
-    if (setgroups(user.groups.size(), user.groups.data()) != 0 ||
+    TRY(DropBoundingSet(BitsOf(kept)));
+    // Else the change of user drops all of them, and none would be left to keep.
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0 ||
+        setgroups(user.groups.size(), user.groups.data()) != 0 ||
         setresgid(user.gid, user.gid, user.gid) != 0 ||
         setresuid(user.uid, user.uid, user.uid) != 0) {
       return Error::FromErrno(errno, "cannot become user '{}'", user.name);
@@ -89,11 +125,11 @@ Status BecomeUser(const User& user) {
     return Error::Make(ErrorCode::kPermissionDenied,
                        "only root can become user '{}': start as root or as that user", user.name);
   }
-  return GiveUpPrivileges();
+  return GiveUpPrivileges(kept);
 }
 
-Status GiveUpPrivileges() {
-  TRY(ClearCapabilities());
+Status GiveUpPrivileges(const KeptPrivileges& kept) {
+  TRY(LimitCapabilities(BitsOf(kept)));
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
     return Error::FromErrno(errno, "cannot set no_new_privs");
   }

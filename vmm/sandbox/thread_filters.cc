@@ -34,10 +34,10 @@ Status Allow(const Filter& filter, const AllowedCall& call) {
     comparisons.push_back(scmp_arg_cmp{
         .arg = rule.index, .op = SCMP_CMP_MASKED_EQ, .datum_a = rule.mask, .datum_b = rule.value});
   }
-  return Checked(
-      seccomp_rule_add_array(filter.get(), SCMP_ACT_ALLOW, call.number,
-                             static_cast<unsigned>(comparisons.size()), comparisons.data()),
-      "a rule");
+  return Checked(seccomp_rule_add_array(
+                     filter.get(), call.error == 0 ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(call.error),
+                     call.number, static_cast<unsigned>(comparisons.size()), comparisons.data()),
+                 "a rule");
 }
 
 Result<std::vector<sock_filter>> Export(const Filter& filter) {

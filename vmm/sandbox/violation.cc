@@ -23,6 +23,8 @@ std::vector<std::string>& CallNames() {
   return names;
 }
 
+void (*g_last)() = nullptr;
+
 // Text of a signal handler: what does not fit is cut off.
 class Line {
  public:
@@ -73,13 +75,17 @@ class Line {
   line.Add(
       "; the machine is ended. Either the guest has broken into this process, or this is a "
       "fault of pacsvisor: report it\n");
+  if (g_last != nullptr) {
+    g_last();
+  }
   line.Write();
   _exit(kViolationStatus);
 }
 
 }  // namespace
 
-Status ReportViolations() {
+Status ReportViolations(void (*last)()) {
+  g_last = last;
   CallNames().resize(kHighestCall);
   for (int number = 0; number < kHighestCall; ++number) {
     char* name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, number);

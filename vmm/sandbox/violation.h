@@ -9,7 +9,8 @@ namespace pacsvisor {
 
 inline constexpr int kViolationStatus = 4;
 
-// Takes SIGSYS over. Before threads start.
-Status ReportViolations();
+// Takes SIGSYS over. `last`, where given, is called before the process ends and must be
+// async-signal-safe. Before threads start.
+Status ReportViolations(void (*last)() = nullptr);
 
 }  // namespace pacsvisor

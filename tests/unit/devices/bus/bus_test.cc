@@ -79,6 +79,35 @@ TEST(BusTest, RangesOutsideTheSpaceAreRefused) {
   EXPECT_TRUE(bus.Insert(0, 0x10000, device).ok());
 }
 
+TEST(BusTest, NothingIsInsertedOverAReservedRange) {
+  Bus bus("MMIO", 0x10000);
+  Recorder device;
+  bus.Reserve(0x1000, 0x1000);
+  for (const auto& [start, size] :
+       {std::pair<uint64_t, uint64_t>{0x1000, 0x1000}, {0x1fff, 1}, {0xfff, 2}, {0, 0x10000}}) {
+    const Status inserted = bus.Insert(start, size, device);
+    ASSERT_FALSE(inserted.ok()) << start;
+    EXPECT_EQ(inserted.error().code(), ErrorCode::kPermissionDenied);
+  }
+  uint8_t data[1];
+  EXPECT_FALSE(bus.Read(0x1000, data));
+  EXPECT_TRUE(bus.Insert(0x2000, 0x100, device).ok());
+}
+
+TEST(BusTest, WhatNobodyAnswersIsCounted) {
+  Bus bus("I/O port", 0x10000, GuestFault::kPortUnanswered);
+  Recorder device;
+  ASSERT_TRUE(bus.Insert(0x1000, 2, device).ok());
+  uint8_t data[2] = {};
+  bus.Read(0x1000, data);
+  bus.Write(0x1000, data);
+  EXPECT_TRUE(bus.faults().NonZero().empty());
+  bus.Read(0x2000, data);
+  bus.Write(0x1001, data);  // over the end
+  const std::vector<GuestFaultCount> two = {{GuestFault::kPortUnanswered, 2}};
+  EXPECT_EQ(bus.faults().NonZero(), two);
+}
+
 TEST(BusTest, ARemovedRangeIsFreeAgain) {
   Bus bus("MMIO", 0x10000);
   Recorder device;

@@ -30,8 +30,8 @@ TEST_F(ConsoleDeviceTest, IntroducesItsPortsInOrder) {
 
 TEST_F(ConsoleDeviceTest, DoesNotAnnounceAConsoleWithoutSocket) {
   device_ = ConsoleDevice::Create({.name = "console0",
-                                   .ports = {{.name = "a", .socket_path = folder_.path() / "a"},
-                                             {.name = "b", .socket_path = folder_.path() / "b"}}})
+                                   .ports = {{.name = "a", .listener = Listener("a")},
+                                             {.name = "b", .listener = Listener("b")}}})
                 .value();
   driver_ = std::make_unique<ConsoleDriver>(*device_, *memory_, kConsoleFeatureMultiport, true);
   ASSERT_TRUE(driver().Say(0, ConsoleEvent::kDeviceReady, 1));
@@ -190,16 +190,15 @@ TEST_F(ConsoleDeviceTest, IsResetAtAnyTimeWithItsClientThere) {
 }
 
 TEST(ConsoleOptions, RefusesNamesThatCannotBe) {
-  const TemporaryDirectory folder;
   for (const std::string& name :
        {std::string(), std::string("a b"), std::string("a/b"), std::string(65, 'x')}) {
-    const auto device = ConsoleDevice::Create(
-        {.name = "console0", .ports = {{.name = name, .socket_path = folder.path() / "s"}}});
+    const auto device =
+        ConsoleDevice::Create({.name = "console0", .ports = {{.name = name, .listener = nullptr}}});
     ASSERT_FALSE(device.ok()) << name;
     EXPECT_EQ(device.error().code(), ErrorCode::kInvalidArgument);
   }
-  const std::vector<ConsoleDeviceOptions::NamedPort> many(
-      ConsoleDevice::kMaxNamedPorts + 1, {.name = "x", .socket_path = folder.path() / "s"});
+  const std::vector<ConsoleDeviceOptions::NamedPort> many(ConsoleDevice::kMaxNamedPorts + 1,
+                                                          {.name = "x", .listener = nullptr});
   EXPECT_FALSE(ConsoleDevice::Create({.name = "console0", .ports = many}).ok());
 }
 

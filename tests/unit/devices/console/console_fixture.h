@@ -26,11 +26,14 @@ inline std::string Text(size_t size, unsigned seed = 0) {
 class ConsoleDeviceTest : public testing::Test {
  protected:
   std::unique_ptr<ConsoleDevice> Build(const std::string& suffix = "") {
-    return ConsoleDevice::Create({.name = "console0",
-                                  .console_socket = folder_.path() / ("console" + suffix),
-                                  .ports = {{.name = kGuestAgentPortName,
-                                             .socket_path = folder_.path() / ("agent" + suffix)}}})
+    return ConsoleDevice::Create(
+               {.name = "console0",
+                .console = Listener("console" + suffix),
+                .ports = {{.name = kGuestAgentPortName, .listener = Listener("agent" + suffix)}}})
         .value();
+  }
+  std::shared_ptr<const UnixListener> Listener(const std::string& name) {
+    return UnixListener::OpenShared(folder_.path() / name).value();
   }
   void Start(uint64_t features = kConsoleFeatureMultiport, bool control_buffers = true) {
     device_ = Build();

@@ -1,6 +1,9 @@
 // Save and load of a console device.
 #include <gmock/gmock.h>
 
+#include <atomic>
+#include <thread>
+
 #include "tests/unit/devices/console/console_fixture.h"
 
 namespace pacsvisor::console_test {
@@ -57,6 +60,37 @@ TEST_F(ConsoleRestore, OutputGoesOnAtTheRecordedByte) {
   EXPECT_TRUE(twin_harness_->WaitUsed(ConsoleTransmitQueue(1)).has_value());
 }
 
+TEST_F(ConsoleRestore, OutputKeepsItsOrderWhenDoorbellsRingFirst) {
+  for (unsigned round = 0; round < 10 && !HasFailure(); ++round) {
+    StartSetUp();
+    SocketClient client(agent_path());
+    ExpectOpen(1);
+    const std::string all = Text(400'000, round) + Text(400'000, round + 1000);
+    driver().Output(1, all.substr(0, 400'000));
+    driver().Output(1, all.substr(400'000));
+    std::string received = client.Read(1);
+    Restore();
+    SocketClient next(folder_.path() / "agent-twin");
+    while (client.SomethingToRead()) {
+      received += client.Read(1);
+    }
+    std::atomic<bool> done = false;
+    std::thread guest([&] {
+      while (!done) {
+        twin_harness_->doorbell(ConsoleTransmitQueue(1)).Signal();
+      }
+    });
+    twin_harness_->Resume();
+    received += next.Read(all.size() - received.size());
+    done = true;
+    guest.join();
+    EXPECT_TRUE(received == all) << "round " << round;
+    TearDown();
+    device_.reset();
+    saved_ = StateNode();
+  }
+}
+
 TEST_F(ConsoleRestore, TheDriverHearsThatTheClientIsGone) {
   StartSetUp();
   SocketClient client(agent_path());
@@ -104,10 +138,9 @@ TEST_F(ConsoleRestore, RefusesAStateOfOtherPorts) {
   harness().Pause();
   StateNode node;
   device_->Save(node);
-  const auto other =
-      ConsoleDevice::Create(
-          {.name = "console0", .ports = {{.name = "x", .socket_path = folder_.path() / "x"}}})
-          .value();
+  const auto other = ConsoleDevice::Create(
+                         {.name = "console0", .ports = {{.name = "x", .listener = Listener("x")}}})
+                         .value();
   EXPECT_THAT(other->Load(node).error().message(), HasSubstr(kGuestAgentPortName));
   const auto fewer = ConsoleDevice::Create({.name = "console0"}).value();
   EXPECT_FALSE(fewer->Load(node).ok());

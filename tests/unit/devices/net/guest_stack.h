@@ -38,12 +38,17 @@ class GuestStack {
   size_t largest_frame_received() const { return largest_frame_; }
   GuestCard& card() { return card_; }
 
-  // Handles frames until `done` or the deadline. False: the deadline.
-  [[nodiscard]] bool Until(const std::function<bool()>& done) {
+  // Handles frames until `done` or the limit, however many come. False: the limit.
+  [[nodiscard]] bool Until(const std::function<bool()>& done,
+                           std::chrono::milliseconds limit = kTestDeadline) {
+    const auto deadline = std::chrono::steady_clock::now() + limit;
     while (!done()) {
-      const std::optional<ReceivedFrame> frame = card_.Receive();
+      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+          deadline - std::chrono::steady_clock::now());
+      const std::optional<ReceivedFrame> frame =
+          left.count() > 0 ? card_.Receive(left) : std::nullopt;
       if (!frame.has_value()) {
-        return false;
+        return done();
       }
       Handle(*frame);
     }
@@ -65,15 +70,16 @@ class GuestStack {
     ASSERT_TRUE(card_.Send(header, EthernetFrame(mac, mac_, kEtherIp4, packet)));
   }
 
-  // The echo reply's data.
-  std::optional<Bytes> Ping(Ip4 to, const Bytes& data) {
+  // The echo reply's data; none when it does not come within `limit`.
+  std::optional<Bytes> Ping(Ip4 to, const Bytes& data,
+                            std::chrono::milliseconds limit = kTestDeadline) {
     Bytes icmp = {8, 0};
     Put16(icmp, 0);
     Put32(icmp, 0x0007'0001);
     Put(icmp, data);
     Set16(icmp, 2, 0xffffu - OracleSum(icmp));
     SendIp(Ip4Packet(address_, to, kIcmp, icmp));
-    if (!Until([&] { return !echo_replies_.empty(); })) {
+    if (!Until([&] { return !echo_replies_.empty(); }, limit)) {
       return std::nullopt;
     }
     return TakeFront(echo_replies_);

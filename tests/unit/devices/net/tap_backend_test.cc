@@ -41,6 +41,15 @@ bool SetAddress(const char* interface, const char* address) {
          NetworkNamespace::SetUp(interface);
 }
 
+// As `ip tuntap add` does.
+bool MakePersistentInterface(const char* interface) {
+  const UniqueFd tun(::open("/dev/net/tun", O_RDWR | O_CLOEXEC));
+  ifreq request{};
+  std::strncpy(request.ifr_name, interface, IFNAMSIZ - 1);
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+  return ::ioctl(tun.get(), TUNSETIFF, &request) == 0 && ::ioctl(tun.get(), TUNSETPERSIST, 1) == 0;
+}
+
 bool DeleteInterface(const char* interface) {
   const UniqueFd socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   struct {
@@ -286,6 +295,34 @@ TEST_F(TapNetwork, TakesTheLinkDownWhenTheInterfaceDisappears) {
   EXPECT_TRUE(card_->harness().Reset());
   card_->Activate();
   EXPECT_TRUE(card_->Send(EthernetFrame(kGuestMac, kGuestMac, 0x88b5, Bytes(50))));
+}
+
+// As when the guest resets itself: a new device over the descriptor that the last one had.
+TEST_F(TapNetwork, ANewDeviceOverALostInterfaceStartsWithItsLinkDownOrAttachesAgain) {
+  const auto tap = std::make_shared<const TapInterface>(TapInterface::Open(kInterface).value());
+  const auto restart = [&] {
+    card_.reset();
+    device_ =
+        NetDevice::Create({.name = "net0", .mac = kGuestMac}, std::make_unique<TapBackend>(tap))
+            .value();
+    card_ = std::make_unique<GuestCard>(
+        *device_, *memory_, GuestCard::Options{.features = kTapPlain, .receive_buffers = 60});
+  };
+  restart();
+  EXPECT_TRUE(device_->link_up());
+  ASSERT_TRUE(DeleteInterface(kInterface));
+  restart();
+  EXPECT_FALSE(device_->link_up());
+  EXPECT_TRUE(card_->Send(EthernetFrame(kGuestMac, kGuestMac, 0x88b5, Bytes(50))));
+  EXPECT_EQ(tap->Reattach().error().code(), ErrorCode::kNotFound) << "none is made";
+  ASSERT_TRUE(MakePersistentInterface(kInterface));
+  restart();
+  EXPECT_TRUE(device_->link_up());
+  // Up now, with its carrier: one that is up before is activated by the kernel some time later.
+  ASSERT_TRUE(SetAddress(kInterface, kHostAddress));
+  stack_ = std::make_unique<GuestStack>(*card_, kGuestMac, kTapGuestIp);
+  ASSERT_TRUE(stack_->Resolve(kHostIp).has_value());
+  EXPECT_EQ(stack_->Ping(kHostIp, Pattern(100, 1)), Pattern(100, 1));
 }
 
 TEST_F(TapNetwork, DropsWhileTheInterfaceIsDown) {

@@ -14,7 +14,7 @@ class MsixTableTest : public testing::Test {
 
   MsixTableTest() : MsixTableTest(std::make_unique<FakeMsiVectors>(kCount)) {}
   explicit MsixTableTest(std::unique_ptr<FakeMsiVectors> vectors)
-      : vectors_(*vectors), table_("test", std::move(vectors), kCount) {}
+      : vectors_(*vectors), table_("test", std::move(vectors), kCount, faults_) {}
 
   template <typename T>
   T Read(uint64_t offset) {
@@ -35,6 +35,7 @@ class MsixTableTest : public testing::Test {
   }
 
   FakeMsiVectors& vectors_;
+  GuestFaultCounters faults_;
   MsixTable table_;
 };
 
@@ -91,6 +92,25 @@ TEST_F(MsixTableTest, ReservedBitsAndPendingBitsAreReadOnly) {
   EXPECT_EQ(Read<uint32_t>(12), 1u);
   Write<uint64_t>(0x1000, ~uint64_t{0});
   EXPECT_EQ(Read<uint64_t>(0x1000), 0u);
+  EXPECT_EQ(faults_.count(GuestFault::kMsixBeyondTable), 1u);
+}
+
+TEST_F(MsixTableTest, AMessageToNoLocalApicIsCountedAndGoesNowhere) {
+  table_.SetControl(true, false);
+  for (const uint64_t address : {uint64_t{0}, uint64_t{0x20'0000}, uint64_t{0xfed0'0000},
+                                 uint64_t{0xfef0'0000}, uint64_t{0x1'fee0'0000}, ~uint64_t{3}}) {
+    Set(4, address, 7, true);
+    const uint64_t before = faults_.count(GuestFault::kMsiAddress);
+    Write<uint32_t>(16 * 4 + 12, 0);
+    EXPECT_EQ(faults_.count(GuestFault::kMsiAddress), before + 1) << address;
+    table_.Trigger(4);
+    Write<uint32_t>(16 * 4 + 12, 1);
+  }
+  EXPECT_EQ(vectors_.triggered(4), 0u);
+  EXPECT_EQ(vectors_.message(4), MsiMessage{});
+  Set(4, 0xfeef'f000, 7, false);
+  table_.Trigger(4);
+  EXPECT_EQ(vectors_.triggered(4), 1u);
 }
 
 TEST_F(MsixTableTest, VectorsThatAreNotThereAreIgnored) {
@@ -111,7 +131,7 @@ TEST_F(MsixTableTest, ASavedTableSendsWhatWasPending) {
 
   auto owned = std::make_unique<FakeMsiVectors>(kCount);
   FakeMsiVectors& vectors = *owned;
-  MsixTable twin("test", std::move(owned), kCount);
+  MsixTable twin("test", std::move(owned), kCount, faults_);
   ASSERT_TRUE(twin.Load(node).ok());
   twin.SetControl(true, false);
   twin.Trigger(2);
@@ -126,7 +146,7 @@ TEST_F(MsixTableTest, ASavedTableSendsWhatWasPending) {
 TEST_F(MsixTableTest, ATableOfAnotherSizeIsRefused) {
   StateNode node;
   table_.Save(node);
-  MsixTable other("test", std::make_unique<FakeMsiVectors>(3), 3);
+  MsixTable other("test", std::make_unique<FakeMsiVectors>(3), 3, faults_);
   EXPECT_FALSE(other.Load(node).ok());
 }
 

@@ -129,6 +129,22 @@ TEST_F(VirtioRngTest, RingsFilledBeforeActivationAreServedWithoutAKick) {
   EXPECT_TRUE(harness_->WaitUsed(0).has_value());
 }
 
+// Otherwise a driver that resets without end piles up work before a worker that is held up.
+TEST_F(VirtioRngTest, AResetIsCompleteOnceTheWorkerHasHeardOfIt) {
+  const auto held = std::make_shared<std::atomic<bool>>(false);
+  Make({.clock = [held] {
+    held->wait(true);
+    return MonotonicNs();
+  }});
+  *held = true;
+  harness_->Activate();
+  rng_->StartReset();
+  EXPECT_FALSE(rng_->ResetComplete());
+  *held = false;
+  held->notify_all();
+  EXPECT_TRUE(harness_->Reset());
+}
+
 TEST_F(VirtioRngTest, ResetAndActivationAtAnyTime) {
   for (int round = 0; round < 100; ++round) {
     harness_->Activate();

@@ -148,7 +148,11 @@ TEST_F(VirtioPciRestoreTest, StateThatIsImpossibleIsRefused) {
     it_.transport->Save(node);
     change(node);
     Machine other(*memory_);
-    return !other.transport->Load(node).ok();
+    const bool loaded = other.transport->Load(node).ok();
+    other.transport.reset();
+    // A device that was never told that it is active is not told to reset either.
+    EXPECT_EQ(other.device.resets, loaded ? 1 : 0);
+    return !loaded;
   };
   const auto child = [](StateNode& node, const char* name) -> StateNode& {
     return std::get<StateNode::Field::Sub>(node.mutable_fields().at(name).value).nodes.front();
@@ -166,6 +170,14 @@ TEST_F(VirtioPciRestoreTest, StateThatIsImpossibleIsRefused) {
   EXPECT_TRUE(refused([&](StateNode& node) {
     child(node, "common").mutable_fields().at("status").value = uint64_t{1};
   })) << "active without DRIVER_OK";
+  EXPECT_TRUE(refused([&](StateNode& node) {
+    auto& fields = child(node, "common").mutable_fields();
+    fields.at("status").value = uint64_t{kVirtioStatusDriver | kVirtioStatusDriverOk};
+    fields.at("driver_features").value = ~uint64_t{0};
+  })) << "features that were never negotiated";
+  EXPECT_TRUE(refused([&](StateNode& node) {
+    child(node, "common").mutable_fields().at("driver_features").value = kFeatureA;
+  })) << "without VIRTIO_F_VERSION_1";
   EXPECT_TRUE(refused([&](StateNode& node) {
     child(node, "msix").mutable_fields().at("table").value = StateNode::Bytes(3);
   }));

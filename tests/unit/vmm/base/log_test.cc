@@ -1,6 +1,8 @@
 #include "vmm/base/log.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <regex>
 #include <string>
@@ -53,6 +55,59 @@ TEST_F(LogTest, LevelsAreReadByName) {
   const Result<LogLevel> wrong = ParseLogLevel("loud");
   ASSERT_FALSE(wrong.ok());
   EXPECT_NE(wrong.error().message().find("'loud'"), std::string::npos);
+}
+
+// Standard error as a pipe that nobody empties: whoever logs goes on, and the first line that is
+// taken again says what was lost. The deadline of a test that waits here is the runner's.
+TEST_F(LogTest, AReaderThatHangsHoldsNobodyUp) {
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  const int before = ::dup(STDERR_FILENO);
+  ASSERT_EQ(::dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+  for (int i = 0; i < 2000; ++i) {
+    Log(LogLevel::kError, "line {} {}", i, std::string(100, 'x'));
+  }
+  std::string text(1 << 20, '\0');
+  const ssize_t size = ::read(ends[0], text.data(), text.size());
+  Log(LogLevel::kError, "after {}", std::string(5000, 'y'));
+  std::string last(1 << 20, '\0');
+  const ssize_t last_size = ::read(ends[0], last.data(), last.size());
+  ::dup2(before, STDERR_FILENO);
+  ::close(before);
+  ::close(ends[0]);
+  ::close(ends[1]);
+  ASSERT_GT(size, 0);
+  text.resize(static_cast<size_t>(size));
+  const uint64_t written = CountLines(text, "line ");
+  EXPECT_GT(written, 100u);
+  EXPECT_LT(written, 2000u);
+  EXPECT_EQ(text.back(), '\n') << "whole lines only";
+  ASSERT_GT(last_size, 0);
+  last.resize(static_cast<size_t>(last_size));
+  EXPECT_NE(last.find("after yyy"), std::string::npos);
+  EXPECT_NE(last.find("(" + std::to_string(2000 - written) + " lines before this one were lost"),
+            std::string::npos)
+      << last;
+  EXPECT_LE(last_size, 4096) << "a line is cut to what a pipe takes whole";
+}
+
+// Nothing more than the lines is lost where they cannot be written: a full disk, no descriptor.
+TEST_F(LogTest, AFullDiskAndAClosedDescriptorEndNothing) {
+  const int before = ::dup(STDERR_FILENO);
+  const int full = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
+  ASSERT_GE(full, 0);
+  ASSERT_EQ(::dup2(full, STDERR_FILENO), STDERR_FILENO);
+  for (int i = 0; i < 100; ++i) {
+    Log(LogLevel::kError, "nowhere");
+  }
+  ::close(STDERR_FILENO);
+  Log(LogLevel::kError, "nowhere");
+  ::dup2(before, STDERR_FILENO);
+  ::close(before);
+  ::close(full);
+  testing::internal::CaptureStderr();
+  Log(LogLevel::kError, "here again");
+  EXPECT_EQ(CountLines(testing::internal::GetCapturedStderr(), "here again"), 1u);
 }
 
 TEST_F(LogTest, AFloodIsCutToABurstAndOneLineASecond) {

@@ -115,7 +115,7 @@ TEST(UniqueFdTest, ClosesOnceAndHandsOver) {
 TEST(ThreadTest, StartsWithItsNameAndAllSignalsBlocked) {
   std::promise<std::pair<std::string, bool>> seen;
   std::promise<void> named;
-  std::thread thread = StartThread("a-name-too-long-for-it", [&] {
+  std::thread thread = StartThread(ThreadKind::kDevice, "a-name-too-long-for-it", [&] {
                          named.get_future().wait();
                          char name[16] = {};
                          ::pthread_getname_np(::pthread_self(), name, sizeof(name));

@@ -3,16 +3,12 @@
 #include <gmock/gmock.h>
 #include <unistd.h>
 
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "tests/unit/vmm/cli/program_fixture.h"
-#include "tests/unit/vmm/control/fake_machine.h"
+#include "tests/unit/vmm/cli/program_with_machine.h"
 #include "tests/unit/vmm/control/httplib_suppressions.h"
-#include "vmm/control/control_server.h"
-#include "vmm/control/runtime_directory.h"
 
 namespace pacsvisor {
 namespace {
@@ -24,8 +20,21 @@ using testing::Not;
 using testing::StartsWith;
 
 TEST_F(ProgramTest, HelpHasExamplesOnEachCommand) {
-  for (const std::vector<std::string>& command :
-       {std::vector<std::string>{}, {"run"}, {"ps"}, {"stop"}, {"pause"}, {"resume"}, {"doctor"}}) {
+  for (const std::vector<std::string>& command : {std::vector<std::string>{},
+                                                  {"run"},
+                                                  {"ps"},
+                                                  {"stop"},
+                                                  {"pause"},
+                                                  {"resume"},
+                                                  {"doctor"},
+                                                  {"snapshot"},
+                                                  {"snapshots"},
+                                                  {"verify"},
+                                                  {"disk"},
+                                                  {"disk", "create"},
+                                                  {"disk", "import"},
+                                                  {"disk", "info"},
+                                                  {"disk", "check"}}) {
     std::vector<std::string> arguments = command;
     arguments.push_back("--help");
     const Outcome outcome = Run(arguments);
@@ -47,17 +56,29 @@ TEST_F(ProgramTest, TellsItsVersion) {
 }
 
 TEST_F(ProgramTest, WrongUsageIsStatus2) {
-  const std::vector<std::vector<std::string>> wrong = {{},
-                                                       {"fly"},
-                                                       {"--fly"},
-                                                       {"run"},
-                                                       {"run", "a", "b"},
-                                                       {"run", "a", "--log-level", "loud"},
-                                                       {"stop"},
-                                                       {"stop", "a", "--grace", "soon"},
-                                                       {"pause"},
-                                                       {"ps", "all"},
-                                                       {"doctor", "who"}};
+  const std::vector<std::vector<std::string>> wrong = {
+      {},
+      {"fly"},
+      {"--fly"},
+      {"run"},
+      {"run", "a", "b"},
+      {"run", "a", "--log-level", "loud"},
+      {"stop"},
+      {"stop", "a", "--grace", "soon"},
+      {"pause"},
+      {"ps", "all"},
+      {"snapshot"},
+      {"snapshot", "a", "--pause-budget", "5"},
+      {"snapshot", "a", "--pause-budget", "2m"},
+      {"snapshot", "a", "--message", "a\nb"},
+      {"disk"},
+      {"disk", "create", "a"},
+      {"disk", "create", "a", "100"},
+      {"disk", "create", "a", "0"},
+      {"disk", "create", "a", "big"},
+      {"disk", "import", "a"},
+      {"disk", "import", "--format", "x", "a", "b"},
+      {"doctor", "who"}};
   for (const std::vector<std::string>& arguments : wrong) {
     const Outcome outcome = Run(arguments);
     EXPECT_EQ(outcome.status, 2) << testing::PrintToString(arguments);
@@ -101,7 +122,7 @@ TEST_F(ProgramTest, AnErrorThatCannotBeToldIsStillAStatus) {
 }
 
 TEST_F(ProgramTest, AMachineThatIsNotRunningIsNamed) {
-  for (const char* verb : {"stop", "pause", "resume"}) {
+  for (const char* verb : {"stop", "pause", "resume", "snapshot"}) {
     const Outcome outcome = Run({verb, "pacs"});
     EXPECT_EQ(outcome.status, 1);
     EXPECT_THAT(outcome.err,
@@ -152,27 +173,24 @@ TEST_F(ProgramTest, MoreMemoryThanTheHostHasIsRefused) {
   EXPECT_THAT(outcome.err, HasSubstr("VM.toml:2: a memory of 900T is more than this host has"));
 }
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// What the compiler and linker add for the case that a check of ours is missing. The sanitizer
+// builds bring their own.
+TEST_F(ProgramTest, IsHardened) {
+  const std::string file = Path("elf");
+  ASSERT_EQ(std::system(("readelf -dlsW " PACSVISOR_PROGRAM " >" + file).c_str()), 0);
+  const std::string elf = Read(file);
+  EXPECT_THAT(elf, testing::HasSubstr("NOW PIE"));
+  EXPECT_THAT(elf, testing::HasSubstr("GNU_RELRO"));
+  EXPECT_THAT(elf, testing::HasSubstr("__stack_chk_fail"));
+  EXPECT_THAT(elf, testing::HasSubstr("_chk@GLIBC"));
+}
+#endif
+
 TEST_F(ProgramTest, PsOfNoneIsAnEmptyTable) {
   EXPECT_EQ(Run({"ps"}).out, "NAME  STATE     CPUS   MEMORY    UPTIME      PID\n");
   EXPECT_EQ(Run({"ps", "--json"}).out, "[]\n");
 }
-
-class ProgramWithMachineTest : public ProgramTest {
- protected:
-  void SetUp() override {
-    Result<RuntimeDirectory> claimed = RuntimeDirectory::Claim(base_, "pacs");
-    ASSERT_TRUE(claimed.ok()) << claimed.error().message();
-    runtime_ = std::make_unique<RuntimeDirectory>(*std::move(claimed));
-    Result<std::unique_ptr<ControlServer>> server =
-        ControlServer::Start(runtime_->socket_path(), machine_);
-    ASSERT_TRUE(server.ok()) << server.error().message();
-    server_ = *std::move(server);
-  }
-
-  FakeMachine machine_;
-  std::unique_ptr<RuntimeDirectory> runtime_;
-  std::unique_ptr<ControlServer> server_;
-};
 
 TEST_F(ProgramWithMachineTest, PsShowsIt) {
   EXPECT_THAT(Run({"ps"}).out, HasSubstr("\npacs  running      2       2G        0s     4711\n"));
@@ -242,6 +260,12 @@ TEST_F(ProgramTest, DoctorKnowsTheHost) {
   if (kvm.at("usable")) {
     EXPECT_EQ(kvm.at("api"), 12);
     EXPECT_TRUE(kvm.at("capabilities").contains("KVM_CAP_IRQFD"));
+    const nlohmann::json& dirty_log = report.at("dirty_log");
+    EXPECT_EQ(dirty_log.at("auto"), "bitmap");
+    EXPECT_THAT(text.out, HasSubstr("\"auto\" is bitmap"));
+    for (const char* const source : {"bitmap", "ring", "pagemap", "compare"}) {
+      EXPECT_EQ(dirty_log.at(source).get<bool>(), !dirty_log.at("problems").contains(source));
+    }
   }
 }
 

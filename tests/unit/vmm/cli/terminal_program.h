@@ -50,6 +50,8 @@ class TerminalProgram {
     }
     return shown_;
   }
+  // What was shown so far: ReadUntil looks behind it.
+  void Forget() { shown_.clear(); }
   // Waits a moment for more of it. False when nothing is left to come.
   bool ReadOn() { return ReadSome(); }
   void Type(const std::string& keys) {

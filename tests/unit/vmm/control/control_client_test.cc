@@ -11,6 +11,7 @@
 #include "tests/unit/vmm/control/fake_machine.h"
 #include "vmm/control/control_server.h"
 #include "vmm/control/machine_json.h"
+#include "vmm/control/snapshot_json.h"
 #include "vmm/control/unix_socket.h"
 
 namespace pacsvisor {
@@ -23,7 +24,7 @@ TEST(ControlClient, HandsOverWhatItIsTold) {
   const TemporaryDirectory directory;
   const std::string path = directory.path().string() + "/control.sock";
   FakeMachine machine;
-  const auto server = ControlServer::Start(path, machine);
+  const auto server = ControlServer::Start(ControlServer::Listen(path).value(), machine);
   ASSERT_TRUE(server.ok());
   ControlClient client(path);
   EXPECT_TRUE(client.Pause().ok());
@@ -40,12 +41,29 @@ TEST(ControlClient, AFailureOfTheMachineIsTheClients) {
   const std::string path = directory.path().string() + "/control.sock";
   FakeMachine machine;
   machine.FailWith(Error::Make(ErrorCode::kBusy, "because"));
-  const auto server = ControlServer::Start(path, machine);
+  const auto server = ControlServer::Start(ControlServer::Listen(path).value(), machine);
   ASSERT_TRUE(server.ok());
   const Status paused = ControlClient(path).Pause();
   ASSERT_FALSE(paused.ok());
   EXPECT_EQ(paused.error().code(), ErrorCode::kBusy);
   EXPECT_EQ(paused.error().message(), "because");
+}
+
+TEST(ControlClient, TakesASnapshot) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.path().string() + "/control.sock";
+  FakeMachine machine;
+  const auto server = ControlServer::Start(ControlServer::Listen(path).value(), machine);
+  ASSERT_TRUE(server.ok());
+  ControlClient client(path);
+  const Result<uint64_t> number = client.StartSnapshot({.message = "m", .quiesce = true});
+  ASSERT_TRUE(number.ok()) << number.error().message();
+  const Result<SnapshotProgress> progress = client.SnapshotStatus(*number);
+  ASSERT_TRUE(progress.ok()) << progress.error().message();
+  EXPECT_EQ(SnapshotProgressToJson(*progress), SnapshotProgressToJson(FakeMachine::DoneSnapshot()));
+  EXPECT_TRUE(client.CancelSnapshot(*number).ok());
+  EXPECT_EQ(client.SnapshotStatus(*number + 1).error().code(), ErrorCode::kNotFound);
+  EXPECT_THAT(machine.calls(), ElementsAre("snapshot 'm' 5000 true 10000", "cancel 1"));
 }
 
 TEST(ControlClient, SaysThatNobodyListens) {

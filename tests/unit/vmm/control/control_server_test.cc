@@ -14,10 +14,12 @@
 #include "tests/unit/vmm/control/raw_client.h"
 #include "vmm/control/control_client.h"
 #include "vmm/control/machine_json.h"
+#include "vmm/control/snapshot_json.h"
 
 namespace pacsvisor {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::EndsWith;
 using testing::HasSubstr;
@@ -38,7 +40,8 @@ ControlServerLimits Patient() {
 class ControlServerTest : public testing::Test {
  protected:
   void StartServer(const ControlServerLimits& limits = Patient()) {
-    Result<std::unique_ptr<ControlServer>> server = ControlServer::Start(path_, machine_, limits);
+    Result<std::unique_ptr<ControlServer>> server =
+        ControlServer::Start(ControlServer::Listen(path_).value(), machine_, limits);
     ASSERT_TRUE(server.ok()) << server.error().message();
     server_ = *std::move(server);
   }
@@ -76,7 +79,7 @@ TEST_F(ControlServerTest, TheSocketIsItsOwnersAlone) {
 
 TEST_F(ControlServerTest, ASocketThatIsThereIsNotReplaced) {
   StartServer();
-  EXPECT_FALSE(ControlServer::Start(path_, machine_).ok());
+  EXPECT_FALSE(ControlServer::Listen(path_).ok());
 }
 
 TEST_F(ControlServerTest, DescribesTheMachine) {
@@ -140,6 +143,46 @@ TEST_F(ControlServerTest, UnknownPathsAndMethodsAreJsonToo) {
     EXPECT_THAT(answer, HasSubstr(R"("code":"method_not_allowed")")) << method;
   }
   EXPECT_THAT(Ask("GET /v1/machine/stop HTTP/1.1\r\n\r\n"), HasSubstr("Allow: PUT\r\n"));
+  EXPECT_THAT(machine_.calls(), IsEmpty());
+}
+
+TEST_F(ControlServerTest, SnapshotsAreBegunAskedForAndCancelled) {
+  StartServer();
+  const std::string body = R"({"message":"m"})";
+  EXPECT_THAT(Ask("POST /v1/snapshots HTTP/1.1\r\nHost: x\r\nContent-Length: " +
+                  std::to_string(body.size()) + "\r\n\r\n" + body),
+              AllOf(StartsWith("HTTP/1.1 202"), EndsWith(R"({"number":1})")));
+  EXPECT_THAT(Ask("POST /v1/snapshots HTTP/1.1\r\n\r\n"), StartsWith("HTTP/1.1 202"));
+  EXPECT_THAT(Ask("GET /v1/snapshots/1 HTTP/1.1\r\n\r\n"),
+              EndsWith(SnapshotProgressToJson(FakeMachine::DoneSnapshot())));
+  EXPECT_THAT(Ask("HEAD /v1/snapshots/1 HTTP/1.1\r\n\r\n"), EndsWith("\r\n\r\n"));
+  EXPECT_THAT(Ask("DELETE /v1/snapshots/1 HTTP/1.1\r\n\r\n"),
+              AllOf(StartsWith("HTTP/1.1 202"), EndsWith(R"({"number":1})")));
+  EXPECT_THAT(machine_.calls(), ElementsAre("snapshot 'm' 5000 false 10000",
+                                            "snapshot '' 5000 false 10000", "cancel 1"));
+}
+
+TEST_F(ControlServerTest, ASnapshotsNumberIsWrittenInOneWay) {
+  StartServer();
+  for (const char* path :
+       {"/v1/snapshots/", "/v1/snapshots/0", "/v1/snapshots/01", "/v1/snapshots/-1",
+        "/v1/snapshots/+1", "/v1/snapshots/1/", "/v1/snapshots/1x", "/v1/snapshots/%31x",
+        "/v1/snapshots/{number}", "/v1/snapshots/18446744073709551616", "/v1/snapshots//1",
+        "/v1/snapshotsx1"}) {
+    EXPECT_THAT(Ask(std::string("GET ") + path + " HTTP/1.1\r\n\r\n"), StartsWith("HTTP/1.1 404"))
+        << path;
+  }
+  EXPECT_THAT(Ask("GET /v1/snapshots/18446744073709551615 HTTP/1.1\r\n\r\n"),
+              HasSubstr("there is no snapshot number 18446744073709551615"));
+  EXPECT_THAT(Ask("PUT /v1/snapshots/1 HTTP/1.1\r\n\r\n"),
+              HasSubstr("Allow: GET, HEAD, DELETE\r\n"));
+  EXPECT_THAT(machine_.calls(), IsEmpty());
+}
+
+TEST_F(ControlServerTest, ADeleteTakesNoBody) {
+  StartServer();
+  EXPECT_THAT(Ask("DELETE /v1/snapshots/1 HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"),
+              StartsWith("HTTP/1.1 400"));
   EXPECT_THAT(machine_.calls(), IsEmpty());
 }
 

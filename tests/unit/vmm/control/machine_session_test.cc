@@ -3,157 +3,20 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
-#include <condition_variable>
 #include <memory>
 #include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "tests/unit/vmm/control/scripted_runner.h"
 #include "vmm/base/clock.h"
-#include "vmm/base/thread_annotations.h"
 
 namespace pacsvisor {
 namespace {
 
 using testing::ElementsAre;
 using Reason = MachineEnd::Reason;
-
-// What the test knows of all the machines that a session built.
-class Script {
- public:
-  void Note(const std::string& call) {
-    MutexLock lock(mutex_);
-    calls_.push_back(call);
-    changed_.notify_all();
-  }
-  std::vector<std::string> calls() {
-    MutexLock lock(mutex_);
-    return calls_;
-  }
-  void WaitForCalls(size_t count) {
-    MutexLock lock(mutex_);
-    while (calls_.size() < count) {
-      changed_.wait(mutex_);
-    }
-  }
-  // The machine that runs ends like this.
-  void End(Reason reason) {
-    MutexLock lock(mutex_);
-    end_ = reason;
-    changed_.notify_all();
-  }
-  Reason WaitForEnd() {
-    MutexLock lock(mutex_);
-    while (!end_) {
-      changed_.wait(mutex_);
-    }
-    const Reason reason = *end_;
-    end_.reset();
-    return reason;
-  }
-
-  void HoldPauses() {
-    MutexLock lock(mutex_);
-    pauses_held_ = true;
-  }
-  void LetPausesGo() {
-    MutexLock lock(mutex_);
-    pauses_held_ = false;
-    changed_.notify_all();
-  }
-  void WaitForPauses() {
-    MutexLock lock(mutex_);
-    while (pauses_held_) {
-      changed_.wait(mutex_);
-    }
-  }
-
-  std::atomic<bool> obeys_button = true;
-  std::atomic<int> alive = 0;
-  Status start_result;
-
- private:
-  Mutex mutex_;
-  std::condition_variable_any changed_;
-  std::vector<std::string> calls_ GUARDED_BY(mutex_);
-  std::optional<Reason> end_ GUARDED_BY(mutex_);
-  bool pauses_held_ GUARDED_BY(mutex_) = false;
-};
-
-class ScriptedRunner : public MachineRunner {
- public:
-  explicit ScriptedRunner(Script& script) : script_(script) { EXPECT_EQ(++script_.alive, 1); }
-  ~ScriptedRunner() override { --script_.alive; }
-
-  Status Start() override {
-    script_.Note("start");
-    return script_.start_result;
-  }
-  MachineEnd Wait() override { return {.reason = script_.WaitForEnd(), .report = "report"}; }
-  Status Pause() override {
-    script_.Note("pause");
-    script_.WaitForPauses();
-    return {};
-  }
-  Status Resume() override {
-    script_.Note("resume");
-    return {};
-  }
-  void PressPowerButton() override {
-    script_.Note("button");
-    if (script_.obeys_button) {
-      script_.End(Reason::kPowerOff);
-    }
-  }
-  void ForceStop() override {
-    script_.Note("force");
-    script_.End(Reason::kForced);
-  }
-  void ConsoleInput(std::span<const uint8_t> bytes) override {
-    script_.Note("input " + std::string(bytes.begin(), bytes.end()));
-  }
-
- private:
-  Script& script_;
-};
-
-class MachineSessionTest : public testing::Test {
- protected:
-  void SetUp() override {
-    thread_ = std::thread([this] { exit_ = session_.Run(); });
-    script_.WaitForCalls(1);
-    WaitUntilOperable();
-  }
-  Result<MachineEnd> Join() {
-    thread_.join();
-    return *exit_;
-  }
-  // Started is noted before the session may use the machine.
-  void WaitUntilOperable() {
-    while (!session_.Resume().ok()) {
-      std::this_thread::yield();
-    }
-  }
-  // What follows the start and the one Resume that succeeded.
-  std::vector<std::string> Calls() {
-    std::vector<std::string> calls = script_.calls();
-    calls.erase(calls.begin(), calls.begin() + 2);
-    return calls;
-  }
-
-  Script script_;
-  std::atomic<int> forces_ = 0;  // as the owner of the process is told of them
-  MachineSession session_{
-      {.name = "pacs"},
-      [this](const ConsoleOutput&) -> Result<std::unique_ptr<MachineRunner>> {
-        return std::unique_ptr<MachineRunner>(std::make_unique<ScriptedRunner>(script_));
-      },
-      [](std::span<const uint8_t>) {},
-      [this] { ++forces_; }};
-  std::optional<Result<MachineEnd>> exit_;
-  std::thread thread_;
-};
 
 TEST_F(MachineSessionTest, EndsWhenTheGuestPowersOff) {
   script_.End(Reason::kPowerOff);

@@ -9,6 +9,7 @@
 #include "tests/unit/vmm/control/fake_machine.h"
 #include "vmm/control/control_api.h"
 #include "vmm/control/machine_json.h"
+#include "vmm/control/snapshot_json.h"
 
 namespace pacsvisor {
 namespace {
@@ -79,7 +80,13 @@ class SchemaChecker {
     const Json properties = schema.value("properties", Json::object());
     for (const auto& [name, member] : value.items()) {
       if (!properties.contains(name)) {
-        if (schema.value("additionalProperties", true)) {
+        const Json others = schema.value("additionalProperties", Json(true));
+        if (others.is_object()) {
+          if (std::string problem = Check(others, member, where + "." + name); !problem.empty()) {
+            return problem;
+          }
+        }
+        if (others != Json(false)) {
           continue;
         }
         return where + ": '" + name + "' is not in the schema";
@@ -107,6 +114,15 @@ class SchemaChecker {
 std::string Upper(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(), ::toupper);
   return text;
+}
+
+// A path as the document has it, with the fake machine's snapshot in place of {number}.
+std::string Filled(std::string path) {
+  static const std::string kPlaceholder = "{number}";
+  const size_t at = path.find(kPlaceholder);
+  return at == std::string::npos
+             ? path
+             : path.replace(at, kPlaceholder.size(), std::to_string(FakeMachine::kSnapshot));
 }
 
 // What the document says of an answer, held against it.
@@ -141,7 +157,7 @@ TEST(OpenApi, EverySuccessIsAsDocumented) {
   ControlApi api(machine);
   for (const auto& [path, methods] : Document().at("paths").items()) {
     for (const auto& [method, operation] : methods.items()) {
-      const ApiResponse answer = api.Handle(Upper(method), path, "");
+      const ApiResponse answer = api.Handle(Upper(method), Filled(path), "");
       EXPECT_TRUE(operation.at("responses").contains(std::to_string(answer.status)))
           << path << ' ' << answer.status;
       ExpectAsDocumented(operation, answer);
@@ -155,12 +171,13 @@ TEST(OpenApi, EveryFailureIsAsDocumented) {
     machine.FailWith(Error::Make(static_cast<ErrorCode>(code), "why"));
     ControlApi api(machine);
     for (const auto& [path, methods] : Document().at("paths").items()) {
-      if (methods.contains("put")) {
-        const ApiResponse answer = api.Handle("PUT", path, "");
-        EXPECT_GE(answer.status, 400);
-        ExpectAsDocumented(methods.at("put"), answer);
+      for (const auto& [method, operation] : methods.items()) {
+        const ApiResponse answer = api.Handle(Upper(method), Filled(path), "");
+        EXPECT_TRUE(answer.status >= 400 || path == "/v1/machine" || path == "/v1/openapi.json")
+            << method << ' ' << path;
+        ExpectAsDocumented(operation, answer);
       }
-      ExpectAsDocumented(methods.front(), api.Handle("POST", path, ""));
+      ExpectAsDocumented(methods.front(), api.Handle("PATCH", Filled(path), ""));
     }
   }
 }
@@ -193,6 +210,63 @@ TEST(OpenApi, AStopIsTakenWhenTheSchemaTakesIt) {
     ControlApi api(machine);
     const bool taken = api.Handle("PUT", "/v1/machine/stop", text).status == 202;
     EXPECT_EQ(taken, SchemaChecker::Check(schema, Json::parse(text)).empty()) << text;
+  }
+}
+
+TEST(OpenApi, EveryPhaseOfASnapshotIsAsDocumented) {
+  const Json& operation = Document().at("paths").at("/v1/snapshots/{number}").at("get");
+  std::set<std::string> phases;
+  for (const SnapshotPhase phase :
+       {SnapshotPhase::kCopying, SnapshotPhase::kPausing, SnapshotPhase::kWriting,
+        SnapshotPhase::kCommitting, SnapshotPhase::kDone, SnapshotPhase::kFailed}) {
+    SnapshotProgress progress = FakeMachine::DoneSnapshot();
+    progress.phase = phase;
+    if (phase == SnapshotPhase::kFailed) {
+      progress.error = Error::Make(ErrorCode::kNoSpace, "full");
+    }
+    if (phase != SnapshotPhase::kDone) {
+      progress.result.reset();
+    }
+    FakeMachine machine;
+    machine.SetProgress({progress});
+    ExpectAsDocumented(operation, ControlApi(machine).Handle("GET", "/v1/snapshots/1", ""));
+    phases.emplace(SnapshotPhaseName(phase));
+  }
+  EXPECT_EQ(Document()
+                .at("components")
+                .at("schemas")
+                .at("SnapshotProgress")
+                .at("properties")
+                .at("phase")
+                .at("enum")
+                .get<std::set<std::string>>(),
+            phases);
+}
+
+TEST(OpenApi, ASnapshotIsBegunWhenTheSchemaTakesIt) {
+  const Json& schema = Document().at("components").at("schemas").at("SnapshotRequest");
+  for (const char* text :
+       {"{}", R"({"message":"before the upgrade","quiesce":true})", R"({"message":7})",
+        R"({"pause_budget_us":1})", R"({"pause_budget_us":60000000})", R"({"pause_budget_us":0})",
+        R"({"pause_budget_us":60000001})", R"({"pause_budget_us":-1})",
+        R"({"pause_budget_us":0.5})", R"({"quiesce":1})", R"({"quiesce_timeout_ms":0})",
+        R"({"quiesce_timeout_ms":600000})", R"({"quiesce_timeout_ms":600001})", R"({"budget":1})",
+        "[]", "null", "true"}) {
+    FakeMachine machine;
+    ControlApi api(machine);
+    const bool taken = api.Handle("POST", "/v1/snapshots", text).status == 202;
+    EXPECT_EQ(taken, SchemaChecker::Check(schema, Json::parse(text)).empty()) << text;
+    EXPECT_EQ(taken, !machine.calls().empty());
+  }
+}
+
+TEST(OpenApi, TheDefaultsOfASnapshotAreTheServers) {
+  const Json& properties =
+      Document().at("components").at("schemas").at("SnapshotRequest").at("properties");
+  const Json defaults = Json::parse(SnapshotRequestToJson({}));
+  ASSERT_EQ(properties.size(), defaults.size());
+  for (const auto& [name, value] : defaults.items()) {
+    EXPECT_EQ(properties.at(name).at("default"), value) << name;
   }
 }
 

@@ -100,6 +100,19 @@ TEST_F(DiskImageTest, ReadersShareWritersDoNot) {
   EXPECT_THAT(error, HasSubstr("machine 'two'"));
 }
 
+TEST_F(DiskImageTest, HoldersAreToldWithoutAClaim) {
+  const std::filesystem::path records = Options("pacs").owner.record_directory;
+  EXPECT_EQ(HoldersOfImage(image_, records).value(), "");
+  {
+    const DiskImage reader = DiskImage::Open(Options("radiology", true)).value();
+    EXPECT_THAT(HoldersOfImage(image_, records).value(), HasSubstr("machine 'radiology'"));
+    EXPECT_THAT(HoldersOfImage(image_, {}).value(), HasSubstr("another program"));
+    EXPECT_TRUE(DiskImage::Open(Options("pacs", true)).ok());  // asking was no claim
+  }
+  EXPECT_EQ(HoldersOfImage(image_, records).value(), "");
+  EXPECT_FALSE(HoldersOfImage("/nonexistent", records).ok());
+}
+
 TEST_F(DiskImageTest, IsFreeOnceClosedAndLeavesNoRecord) {
   {
     const DiskImage held = DiskImage::Open(Options("radiology")).value();

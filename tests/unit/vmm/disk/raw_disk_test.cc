@@ -1,3 +1,4 @@
+// What a disk over one raw image does: RawDisk, and LayeredDisk while it has no layer.
 #include "vmm/disk/raw_disk.h"
 
 #include <fcntl.h>
@@ -10,24 +11,37 @@
 
 #include "tests/support/fault_engine.h"
 #include "tests/support/temporary_directory.h"
+#include "vmm/disk/layered_disk.h"
 
 namespace pacsvisor {
 namespace {
 
 constexpr uint64_t kImageBytes = 1 << 20;
 
+enum class DiskKind { kRaw, kLayered };
+
 class DiskFixture {
  public:
-  explicit DiskFixture(DiskCache cache = DiskCache::kWriteback, bool read_only = false)
-      : path_(directory_.MakeFile("disk.raw", kImageBytes)), cache_(cache), read_only_(read_only) {}
+  explicit DiskFixture(DiskKind kind, DiskCache cache = DiskCache::kWriteback,
+                       bool read_only = false)
+      : path_(directory_.MakeFile("disk.raw", kImageBytes)),
+        kind_(kind),
+        cache_(cache),
+        read_only_(read_only) {}
 
-  RawDisk& Create(std::unique_ptr<IoEngine> engine) {
-    DiskImage image =
-        DiskImage::Open({.path = path_, .read_only = read_only_, .cache = cache_}).value();
-    disk_ = RawDisk::Create(std::move(image), std::move(engine)).value();
+  BlockBackend& Create(std::unique_ptr<IoEngine> engine) {
+    auto image = std::make_shared<const DiskImage>(
+        DiskImage::Open({.path = path_, .read_only = read_only_, .cache = cache_}).value());
+    if (kind_ == DiskKind::kRaw) {
+      disk_ = RawDisk::Create(std::move(image), std::move(engine)).value();
+    } else {
+      disk_ = LayeredDisk::Create(std::move(image), std::move(engine),
+                                  LayerDirectory::Open(path_).value())
+                  .value();
+    }
     return *disk_;
   }
-  RawDisk& disk() { return *disk_; }
+  BlockBackend& disk() { return *disk_; }
 
   // Polls until `count` requests have come through the gate.
   std::vector<BlockRequest*> Await(size_t count) {
@@ -53,9 +67,10 @@ class DiskFixture {
  private:
   TemporaryDirectory directory_;
   std::filesystem::path path_;
+  DiskKind kind_;
   DiskCache cache_;
   bool read_only_;
-  std::unique_ptr<RawDisk> disk_;
+  std::unique_ptr<BlockBackend> disk_;
 };
 
 struct Buffered {
@@ -81,6 +96,7 @@ struct Buffered {
 // ---- order and data, on the real engines
 
 struct RealCase {
+  DiskKind kind;
   IoEngineKind engine;
   DiskCache cache;
 };
@@ -90,8 +106,8 @@ class RawDiskOnRealEngines : public testing::TestWithParam<RealCase> {};
 // The oracle: overlapping requests take effect in the order of Submit, so that a model to which
 // every change is applied when it is submitted tells what every read must return.
 TEST_P(RawDiskOnRealEngines, RandomOverlappingRequestsAgreeWithTheModel) {
-  DiskFixture fixture(GetParam().cache);
-  RawDisk& disk = fixture.Create(CreateIoEngine(GetParam().engine).value());
+  DiskFixture fixture(GetParam().kind, GetParam().cache);
+  BlockBackend& disk = fixture.Create(CreateIoEngine(GetParam().engine).value());
   std::mt19937 random(11);
   std::vector<uint8_t> model(kImageBytes);
   std::deque<Buffered> requests;
@@ -148,28 +164,36 @@ TEST_P(RawDiskOnRealEngines, RandomOverlappingRequestsAgreeWithTheModel) {
   EXPECT_EQ(disk.unfinished(), 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, RawDiskOnRealEngines,
-                         testing::Values(RealCase{IoEngineKind::kUring, DiskCache::kWriteback},
-                                         RealCase{IoEngineKind::kUring, DiskCache::kNone},
-                                         RealCase{IoEngineKind::kThreads, DiskCache::kWriteback},
-                                         RealCase{IoEngineKind::kThreads, DiskCache::kNone}),
+std::vector<RealCase> RealCases() {
+  std::vector<RealCase> cases;
+  for (const DiskKind kind : {DiskKind::kRaw, DiskKind::kLayered}) {
+    for (const IoEngineKind engine : {IoEngineKind::kUring, IoEngineKind::kThreads}) {
+      for (const DiskCache cache : {DiskCache::kWriteback, DiskCache::kNone}) {
+        cases.push_back({kind, engine, cache});
+      }
+    }
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, RawDiskOnRealEngines, testing::ValuesIn(RealCases()),
                          [](const auto& one) {
-                           return std::string(one.param.engine == IoEngineKind::kUring
-                                                  ? "Uring"
-                                                  : "Threads") +
+                           return std::string(one.param.kind == DiskKind::kRaw ? "Raw"
+                                                                               : "Layered") +
+                                  (one.param.engine == IoEngineKind::kUring ? "Uring" : "Threads") +
                                   (one.param.cache == DiskCache::kNone ? "Direct" : "Writeback");
                          });
 
 // ---- gate, order, dirty blocks, on an engine that does as told
 
-class RawDiskTest : public testing::Test {
+class RawDiskTest : public testing::TestWithParam<DiskKind> {
  protected:
   RawDiskTest() {
     auto engine = std::make_unique<FaultEngine>();
     faults_ = engine.get();
     fixture_.Create(std::move(engine));
   }
-  RawDisk& disk() { return fixture_.disk(); }
+  BlockBackend& disk() { return fixture_.disk(); }
   void SubmitAll(std::deque<Buffered>& requests) {
     for (Buffered& request : requests) {
       disk().Submit(request.request);
@@ -193,11 +217,11 @@ class RawDiskTest : public testing::Test {
     return ExtentsOf(TakeDirty(), disk().dirty().block_count());
   }
 
-  DiskFixture fixture_;
+  DiskFixture fixture_{GetParam()};
   FaultEngine* faults_;
 };
 
-TEST_F(RawDiskTest, LateHostCannotReorderOverlappingWrites) {
+TEST_P(RawDiskTest, LateHostCannotReorderOverlappingWrites) {
   HoldAll();
   std::deque<Buffered> writes;
   for (uint8_t i = 1; i <= 5; ++i) {
@@ -213,7 +237,7 @@ TEST_F(RawDiskTest, LateHostCannotReorderOverlappingWrites) {
   EXPECT_EQ(fixture_.FileBytes()[0], 5);
 }
 
-TEST_F(RawDiskTest, ClosedGateKeepsCompletions) {
+TEST_P(RawDiskTest, ClosedGateKeepsCompletions) {
   std::deque<Buffered> writes;
   writes.emplace_back(BlockOperation::kWrite, 0, 4096, 1);
   disk().CloseGate();
@@ -226,7 +250,7 @@ TEST_F(RawDiskTest, ClosedGateKeepsCompletions) {
   EXPECT_EQ(disk().unfinished(), 0u);
 }
 
-TEST_F(RawDiskTest, PauseAndResetRaiseTheGeneration) {
+TEST_P(RawDiskTest, PauseAndResetRaiseTheGeneration) {
   std::deque<Buffered> reads;
   for (int i = 0; i < 3; ++i) {
     reads.emplace_back(BlockOperation::kRead, 0, 512);
@@ -243,7 +267,7 @@ TEST_F(RawDiskTest, PauseAndResetRaiseTheGeneration) {
   fixture_.Await(3);
 }
 
-TEST_F(RawDiskTest, WriteIsMarkedBeforeItsCompletionIsPublished) {
+TEST_P(RawDiskTest, WriteIsMarkedBeforeItsCompletionIsPublished) {
   std::deque<Buffered> requests;
   requests.emplace_back(BlockOperation::kWrite, 4096 * 3 + 512, 4096, 1);
   requests.emplace_back(BlockOperation::kWriteZeroes, 4096 * 8, 8192);
@@ -260,7 +284,7 @@ TEST_F(RawDiskTest, WriteIsMarkedBeforeItsCompletionIsPublished) {
   Take();
 }
 
-TEST_F(RawDiskTest, FailedWriteIsMarked) {
+TEST_P(RawDiskTest, FailedWriteIsMarked) {
   faults_->SetPolicy([](const IoOperation&, uint64_t) { return Fault::Fail(ENOSPC); });
   std::deque<Buffered> requests;
   requests.emplace_back(BlockOperation::kWrite, 0, 4096, 1);
@@ -271,7 +295,7 @@ TEST_F(RawDiskTest, FailedWriteIsMarked) {
 }
 
 // Delays a write across two epochs: it belongs to each epoch it was in flight in.
-TEST_F(RawDiskTest, WriteInFlightBelongsToEveryEpochItSpans) {
+TEST_P(RawDiskTest, WriteInFlightBelongsToEveryEpochItSpans) {
   HoldAll();
   std::deque<Buffered> requests;
   requests.emplace_back(BlockOperation::kWrite, 4096 * 5, 4096, 1);
@@ -291,7 +315,7 @@ TEST_F(RawDiskTest, WriteInFlightBelongsToEveryEpochItSpans) {
   EXPECT_EQ(Take().size(), 2u);
 }
 
-TEST_F(RawDiskTest, FlushFollowsTheWritesCompletedBeforeIt) {
+TEST_P(RawDiskTest, FlushFollowsTheWritesCompletedBeforeIt) {
   std::deque<Buffered> first;
   first.emplace_back(BlockOperation::kWrite, 0, 4096, 1);
   SubmitAll(first);
@@ -306,7 +330,7 @@ TEST_F(RawDiskTest, FlushFollowsTheWritesCompletedBeforeIt) {
   EXPECT_EQ(trace[1].kind, IoKind::kSync);
 }
 
-TEST_F(RawDiskTest, FailedFlushIsReported) {
+TEST_P(RawDiskTest, FailedFlushIsReported) {
   faults_->SetPolicy([](const IoOperation&, uint64_t) { return Fault::Fail(EIO); });
   std::deque<Buffered> requests;
   requests.emplace_back(BlockOperation::kFlush, 0, 0);
@@ -317,7 +341,7 @@ TEST_F(RawDiskTest, FailedFlushIsReported) {
 
 // Whichever operation fails, exactly the request it belonged to says so, what waited for it goes
 // on, and all else is on the disk.
-TEST_F(RawDiskTest, FailureOfEachOperationInTurnHitsOneRequest) {
+TEST_P(RawDiskTest, FailureOfEachOperationInTurnHitsOneRequest) {
   constexpr uint64_t kCount = 24;
   for (uint64_t failing = 0; failing < kCount; ++failing) {
     const uint64_t before = faults_->operation_count();
@@ -346,7 +370,7 @@ TEST_F(RawDiskTest, FailureOfEachOperationInTurnHitsOneRequest) {
   }
 }
 
-TEST_F(RawDiskTest, DrainWaitsForWhatTheHostHas) {
+TEST_P(RawDiskTest, DrainWaitsForWhatTheHostHas) {
   std::deque<Buffered> requests;
   for (uint8_t i = 0; i < 50; ++i) {
     requests.emplace_back(BlockOperation::kWrite, i % 7 * 512, 2048, i);
@@ -358,9 +382,9 @@ TEST_F(RawDiskTest, DrainWaitsForWhatTheHostHas) {
   EXPECT_EQ(Take().size(), 50u);
 }
 
-TEST(ReadOnlyRawDisk, OffersNoChanges) {
-  DiskFixture fixture(DiskCache::kWriteback, true);
-  RawDisk& disk = fixture.Create(std::make_unique<FaultEngine>());
+TEST_P(RawDiskTest, ReadOnlyOffersNoChanges) {
+  DiskFixture fixture(GetParam(), DiskCache::kWriteback, true);
+  BlockBackend& disk = fixture.Create(std::make_unique<FaultEngine>());
   EXPECT_TRUE(disk.read_only());
   EXPECT_FALSE(disk.limits().discard);
   EXPECT_FALSE(disk.limits().write_zeroes);
@@ -369,6 +393,11 @@ TEST(ReadOnlyRawDisk, OffersNoChanges) {
   fixture.Await(1);
   EXPECT_EQ(flush.request.error_number, 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(Kinds, RawDiskTest, testing::Values(DiskKind::kRaw, DiskKind::kLayered),
+                         [](const auto& one) {
+                           return one.param == DiskKind::kRaw ? "Raw" : "Layered";
+                         });
 
 }  // namespace
 }  // namespace pacsvisor

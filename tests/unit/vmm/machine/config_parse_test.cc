@@ -68,6 +68,7 @@ cpus = 16
 memory = 1073741824
 cpu = "x86-64-v3"
 memory_backing = "memfd"
+tracking = "pagemap"
 boot = { kernel = "/k", unpack = "guest" }
 disk = [{ path = "d", read_only = true, queues = 4, cache = "none" }]
 net = [{ backend = "tap", interface = "tap0", mac = "52:54:00:aA:bb:0c" },
@@ -81,6 +82,7 @@ agent.enabled = true
   EXPECT_EQ(config.memory_bytes, 1ul << 30);
   EXPECT_EQ(config.cpu, CpuModel::kX86_64V3);
   EXPECT_EQ(config.memory_backing, MemoryBacking::kMemfd);
+  EXPECT_EQ(config.tracking, Tracking::kPagemap);
   EXPECT_EQ(config.boot.kernel, "/k");
   EXPECT_EQ(config.boot.unpack, KernelUnpack::kGuest);
   EXPECT_TRUE(config.disks.at(0).read_only);
@@ -93,6 +95,39 @@ agent.enabled = true
   EXPECT_EQ(config.console_log, "dir/serial.log");
   EXPECT_TRUE(config.agent_enabled);
   EXPECT_THAT(ValidateConfig(config), IsEmpty());
+}
+
+TEST(ConfigParse, ReadsTheLimitsOfDisksAndCards) {
+  const ParsedConfig parsed = ParseWith(R"([[disk]]
+path = "d"
+bandwidth = "100M"
+iops = 2000
+[[disk]]
+path = "e"
+[[net]]
+backend = "user"
+bandwidth = "50M"
+)");
+  EXPECT_THAT(parsed.problems, IsEmpty());
+  const MachineConfig& config = parsed.config;
+  EXPECT_EQ(config.disks.at(0).rates.bytes_per_second, 100ul << 20);
+  EXPECT_EQ(config.disks.at(0).rates.operations_per_second, 2000u);
+  EXPECT_FALSE(config.disks.at(1).rates.any());
+  EXPECT_EQ(config.nets.at(0).bandwidth_bytes, 50ul << 20);
+  ExpectOnly(ParseWith("[[net]]\nbackend = \"user\"\niops = 5\n"), 6, "belongs in [[disk]]");
+}
+
+TEST(ConfigParse, ReadsEveryKindOfTracking) {
+  EXPECT_EQ(ParseWith("").config.tracking, Tracking::kAuto);
+  EXPECT_EQ(ParseWith("tracking = \"auto\"\n").config.tracking, Tracking::kAuto);
+  for (const Tracking tracking : kTrackingSources) {
+    const std::string name(TrackingName(tracking));
+    EXPECT_EQ(ParseWith("tracking = \"" + name + "\"\n").config.tracking, tracking) << name;
+  }
+  ExpectOnly(ParseWith("tracking = \"bitmaps\"\n"), 4, "did you mean \"bitmap\"?");
+  ExpectOnly(ParseWith("tracking = true\n"), 4, "must be a string");
+  ExpectOnly(ParseWith("[store]\npath = \"s\"\ntracking = \"ring\"\n"), 6,
+             "before the first [table]");
 }
 
 TEST(ConfigParse, StopsAtTheFirstSyntaxError) {

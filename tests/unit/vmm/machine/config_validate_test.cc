@@ -117,6 +117,22 @@ TEST(ConfigValidate, ThereAreOnlySoManyDisksQueuesAndCards) {
   ExpectOnly(config, "net[8]", "too many");
 }
 
+TEST(ConfigValidate, ALimitIsOneThatAGuestCanLiveWith) {
+  MachineConfig config = Valid();
+  config.disks = {{.path = "a", .rates = {.bytes_per_second = 0}}};
+  ExpectOnly(config, "disk[0].bandwidth", "leave it out for no limit");
+  config.disks = {{.path = "a", .rates = {.bytes_per_second = 1ul << 41}}};
+  ExpectOnly(config, "disk[0].bandwidth", "64K to 1T");
+  config.disks = {{.path = "a", .rates = {.operations_per_second = 9}}};
+  ExpectOnly(config, "disk[0].iops", "give 10 to 1000000000");
+  config.disks = {
+      {.path = "a", .rates = {.bytes_per_second = 64ul << 10, .operations_per_second = 10}}};
+  EXPECT_THAT(ValidateConfig(config), IsEmpty());
+  config.nets = {Net(NetBackend::kNone, 1)};
+  config.nets[0].bandwidth_bytes = 1;
+  ExpectOnly(config, "net[0].bandwidth", "1 bytes a second is out of range");
+}
+
 TEST(ConfigValidate, AMacIsThatOfOneCard) {
   MachineConfig config = Valid();
   config.nets = {Net(NetBackend::kNone, 1)};

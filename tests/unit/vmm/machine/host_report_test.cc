@@ -25,6 +25,9 @@ HostReport Good() {
       {.name = "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2", .why = "log", .value = 3}};
   report.tun = {.exists = true, .usable = true};
   report.io_uring = {.exists = true, .usable = true};
+  for (const Tracking kind : kTrackingSources) {
+    report.tracking.push_back({.kind = kind, .problem = ""});
+  }
   report.userfault = {.usable = true, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP};
   report.memory = {
       .total_bytes = 8ul << 30, .available_bytes = 7ul << 30, .transparent_huge_pages = "madvise"};
@@ -92,10 +95,25 @@ TEST(JudgeHost, SaysWhatEachKindOfKvmMeans) {
   EXPECT_FALSE(HasProblem(report));
 }
 
-TEST(JudgeHost, WithoutIoUringNoMachineRuns) {
+TEST(JudgeHost, SaysWhatIsNotContained) {
+  HostReport report = Good();
+  report.containment = {.is_root = true,
+                        .seccomp_problem = "Invalid argument",
+                        .cgroup_problem = "this host has no cgroup version 2",
+                        .namespaces_problem = "",
+                        .uring_restrictions_problem = "Invalid argument"};
+  EXPECT_THAT(Find(report, "seccomp filters").text, HasSubstr("Invalid argument"));
+  EXPECT_THAT(Find(report, "without capabilities").remedy, HasSubstr("user = "));
+  EXPECT_THAT(Find(report, "[limits]").text, HasSubstr("no cgroup version 2"));
+  EXPECT_EQ(Find(report, "restricted").level, Level::kWarning);
+  EXPECT_FALSE(HasProblem(report));
+}
+
+TEST(JudgeHost, WithoutIoUringDisksAreSlower) {
   HostReport report = Good();
   report.io_uring = {.exists = true, .usable = false, .problem = "Operation not permitted"};
-  EXPECT_EQ(Find(report, "io_uring").level, Level::kProblem);
+  EXPECT_EQ(Find(report, "io_uring").level, Level::kWarning);
+  EXPECT_THAT(Find(report, "io_uring").text, HasSubstr("threads"));
 }
 
 TEST(JudgeHost, WhatMakesMachinesWorseIsNoProblem) {
@@ -113,6 +131,15 @@ TEST(JudgeHost, WhatMakesMachinesWorseIsNoProblem) {
   EXPECT_EQ(Find(report, "huge pages").level, Level::kNote);
 }
 
+TEST(AutomaticTracking, IsTheBitmapWhereMachinesRun) {
+  HostReport report = Good();
+  EXPECT_EQ(AutomaticTracking(report), Tracking::kBitmap);
+  for (TrackingReport& tracking : report.tracking) {
+    tracking.problem = "there is no /dev/kvm";
+  }
+  EXPECT_EQ(AutomaticTracking(report), Tracking::kAuto);
+}
+
 TEST(ExamineHost, ReadsThisHost) {
   const HostReport report = ExamineHost();
   EXPECT_FALSE(report.kernel.empty());
@@ -121,6 +148,7 @@ TEST(ExamineHost, ReadsThisHost) {
   EXPECT_GT(report.memory.huge_page_bytes, 0u);
   EXPECT_EQ(report.kvm.device.usable, access("/dev/kvm", R_OK | W_OK) == 0);
   EXPECT_EQ(report.kvm.capabilities.empty(), !report.kvm.device.usable);
+  EXPECT_EQ(report.tracking.size(), kTrackingSources.size());
 }
 
 }  // namespace

@@ -23,6 +23,13 @@ TEST(ForeignImage, IsKnownByItsMagic) {
             "packed by xz");
 }
 
+TEST(ForeignImage, IsNamedAsQemuImgNamesIt) {
+  EXPECT_EQ(KindOfForeignImage(Head(0, "vhdxfile"))->format, "vhdx");
+  EXPECT_EQ(KindOfForeignImage(Head(0, "conectix"))->format, "vpc");
+  EXPECT_EQ(KindOfForeignImage(Head(0, "# Disk DescriptorFile"))->format, "vmdk");
+  EXPECT_EQ(KindOfForeignImage(Head(0, "\x1f\x8b\x08"))->format, "");
+}
+
 TEST(ForeignImage, IsNoDiskOfAGuest) {
   EXPECT_FALSE(KindOfForeignImage({}));
   EXPECT_FALSE(KindOfForeignImage(Head(510, "\x55\xaa")));

@@ -50,35 +50,37 @@ class CgroupTest : public testing::Test {
   const CgroupHost host_{.mount = Path("mount"), .own_cgroup_file = Path("own-cgroup")};
 };
 
-TEST_F(CgroupTest, WritesTheLimitsAndEnters) {
-  const Result<Cgroup> cgroup = Cgroup::Enter(
+TEST_F(CgroupTest, WritesTheLimitsAndIsJoined) {
+  const Result<Cgroup> cgroup = Cgroup::Create(
       "pacs", {.cpu_percent = 150, .memory_bytes = 1ul << 30, .thread_count = 64}, host_);
   ASSERT_TRUE(cgroup.ok()) << cgroup.error().message();
   EXPECT_EQ(Read(Parent() + "/pacs/cpu.max"), "150000 100000");
   EXPECT_EQ(Read(Parent() + "/pacs/memory.max"), "1073741824");
   EXPECT_EQ(Read(Parent() + "/pacs/pids.max"), "64");
-  EXPECT_EQ(Read(Parent() + "/pacs/cgroup.procs"), std::to_string(getpid()));
+  EXPECT_EQ(Read(Parent() + "/pacs/cgroup.procs"), "");
+  ASSERT_TRUE(cgroup->Join().ok());
+  EXPECT_EQ(Read(Parent() + "/pacs/cgroup.procs"), "0");
   EXPECT_EQ(cgroup->path(), Path(Parent() + "/pacs"));
 }
 
 TEST_F(CgroupTest, AsksOnlyForWhatIsLimited) {
-  const Result<Cgroup> cgroup = Cgroup::Enter("pacs", {.memory_bytes = 1ul << 30}, host_);
+  const Result<Cgroup> cgroup = Cgroup::Create("pacs", {.memory_bytes = 1ul << 30}, host_);
   ASSERT_TRUE(cgroup.ok());
   EXPECT_EQ(Read(Parent() + "/cgroup.subtree_control"), "+memory");
   EXPECT_EQ(Read(Parent() + "/pacs/cpu.max"), "");
 }
 
-TEST_F(CgroupTest, LeavesAtTheEnd) {
-  {
-    const Result<Cgroup> cgroup = Cgroup::Enter("pacs", {.thread_count = 64}, host_);
-    ASSERT_TRUE(cgroup.ok());
-  }
-  EXPECT_EQ(Read("mount/own/cgroup.procs"), std::to_string(getpid()));
+TEST_F(CgroupTest, CountsWhomTheKernelKilledForMemory) {
+  const Result<Cgroup> cgroup = Cgroup::Create("pacs", {.memory_bytes = 1ul << 30}, host_);
+  ASSERT_TRUE(cgroup.ok());
+  EXPECT_EQ(cgroup->OutOfMemoryKills(), 0u);
+  Write(Parent() + "/pacs/memory.events", "low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\n");
+  EXPECT_EQ(cgroup->OutOfMemoryKills(), 1u);
 }
 
 TEST_F(CgroupTest, NamesTheControllerThatIsMissing) {
   Write("mount/cgroup.controllers", "cpuset cpu io pids\n");
-  const Result<Cgroup> cgroup = Cgroup::Enter("pacs", {.memory_bytes = 1ul << 30}, host_);
+  const Result<Cgroup> cgroup = Cgroup::Create("pacs", {.memory_bytes = 1ul << 30}, host_);
   ASSERT_FALSE(cgroup.ok());
   EXPECT_EQ(cgroup.error().code(), ErrorCode::kUnsupported);
   EXPECT_NE(cgroup.error().message().find("'memory'"), std::string::npos);
@@ -87,7 +89,7 @@ TEST_F(CgroupTest, NamesTheControllerThatIsMissing) {
 
 TEST_F(CgroupTest, AHostWithVersion1OnlyIsRefusedByName) {
   fs::remove(Path("mount/cgroup.controllers"));
-  const Result<Cgroup> cgroup = Cgroup::Enter("pacs", {.cpu_percent = 100}, host_);
+  const Result<Cgroup> cgroup = Cgroup::Create("pacs", {.cpu_percent = 100}, host_);
   ASSERT_FALSE(cgroup.ok());
   EXPECT_NE(cgroup.error().message().find("no cgroup version 2"), std::string::npos);
   EXPECT_FALSE(ProbeCgroups(host_).ok());

@@ -71,6 +71,18 @@ TEST_F(AsRoot, BecomesTheUserForGood) {
       testing::ExitedWithCode(0), "");
 }
 
+TEST_F(AsRoot, KeepsThePortsBelow1024WhereAsked) {
+  EXPECT_EXIT(
+      {
+        BecomeUser(FindUser("nobody").value(), {.low_ports = true}).value();
+        CHECK(getuid() != 0 && setuid(0) != 0);
+        CHECK(OwnStatus().find("CapEff:\t0000000000000400") != std::string::npos);
+        CHECK(OwnStatus().find("CapBnd:\t0000000000000400") != std::string::npos);
+        _exit(0);
+      },
+      testing::ExitedWithCode(0), "");
+}
+
 TEST_F(AsRoot, AnOrdinaryUserBecomesNobodyElse) {
   EXPECT_EXIT(
       {

@@ -1,0 +1,61 @@
+#include "vmm/cli/duration.h"
+
+#include <charconv>
+#include <string_view>
+
+namespace pacsvisor {
+namespace {
+
+constexpr uint64_t kUsPerMs = 1'000;
+constexpr uint64_t kUsPerSecond = 1'000'000;
+constexpr uint64_t kUsPerMinute = 60 * kUsPerSecond;
+
+// As it would be typed.
+std::string InWords(uint64_t duration_us) {
+  return duration_us % kUsPerMinute == 0 && duration_us != 0
+             ? fmt::format("{}m", duration_us / kUsPerMinute)
+         : duration_us % kUsPerSecond == 0 ? fmt::format("{}s", duration_us / kUsPerSecond)
+         : duration_us % kUsPerMs == 0     ? fmt::format("{}ms", duration_us / kUsPerMs)
+                                           : fmt::format("{}us", duration_us);
+}
+
+std::string ThreeDigits(double value) {
+  return value < 10    ? fmt::format("{:.2f}", value)
+         : value < 100 ? fmt::format("{:.1f}", value)
+                       : fmt::format("{:.0f}", value);
+}
+
+}  // namespace
+
+Result<uint64_t> ParseDurationUs(const std::string& text, uint64_t min_us, uint64_t max_us) {
+  uint64_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [unit, error] = std::from_chars(text.data(), end, number);
+  const std::string_view suffix(unit, static_cast<size_t>(end - unit));
+  const uint64_t factor = suffix == "us"   ? 1
+                          : suffix == "ms" ? kUsPerMs
+                          : suffix == "s"  ? kUsPerSecond
+                          : suffix == "m"  ? kUsPerMinute
+                                           : 0;
+  if (error != std::errc() || factor == 0 || number > max_us / factor || number * factor < min_us) {
+    return Error::Make(ErrorCode::kInvalidArgument,
+                       "'{}' is no time from {} to {}: write a whole number and its unit, such as "
+                       "500us, 5ms or 1s",
+                       text, InWords(min_us), InWords(max_us));
+  }
+  return number * factor;
+}
+
+std::string FormatDuration(uint64_t duration_ns) {
+  const auto ns = static_cast<double>(duration_ns);
+  const uint64_t seconds = duration_ns / 1'000'000'000;
+  // From 0.1 of a unit on: pauses are compared in milliseconds.
+  return duration_ns < 1'000           ? fmt::format("{} ns", duration_ns)
+         : duration_ns < 100'000       ? ThreeDigits(ns / 1e3) + " us"
+         : duration_ns < 1'000'000'000 ? ThreeDigits(ns / 1e6) + " ms"
+         : seconds < 100               ? ThreeDigits(ns / 1e9) + " s"
+         : seconds < 3600              ? fmt::format("{}m{:02}s", seconds / 60, seconds % 60)
+                          : fmt::format("{}h{:02}m", seconds / 3600, seconds / 60 % 60);
+}
+
+}  // namespace pacsvisor

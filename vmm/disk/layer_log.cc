@@ -1,0 +1,187 @@
+#include "vmm/disk/layer_log.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+#include <optional>
+
+#include "vmm/base/align.h"
+#include "vmm/base/byte_order.h"
+
+namespace pacsvisor {
+namespace {
+
+constexpr std::string_view kHeaderMagic = "PVLAYMAP";
+constexpr std::string_view kBatchMagic = "PVMB";
+constexpr uint32_t kLogVersion = 1;
+constexpr size_t kHeaderSumAt = kLogSectorBytes - 8;
+constexpr size_t kBatchHeaderBytes = 24;
+constexpr size_t kEntryBytes = 16;
+constexpr uint64_t kScanBytes = 1 << 20;
+
+bool HasMagic(std::span<const uint8_t> bytes, std::string_view magic) {
+  return std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
+}
+
+uint64_t BatchBytes(uint64_t entries) {
+  return AlignUp<uint64_t>(kBatchHeaderBytes + entries * kEntryBytes, kLogSectorBytes);
+}
+
+// Of a batch whose field for it is zero.
+uint64_t BatchSum(std::span<const uint8_t> batch, uint64_t log_id) {
+  return XXH3_64bits_withSeed(batch.data(), batch.size(), log_id);
+}
+
+struct Batch {
+  uint64_t sequence = 0;
+  uint32_t entries = 0;
+  std::vector<uint8_t> bytes;
+};
+
+// The batch that stands at `offset`; none where none does, or not a whole one.
+Result<std::optional<Batch>> ReadBatch(const LayerLogSource& source, uint64_t offset,
+                                       uint64_t log_id) {
+  std::array<uint8_t, kLogSectorBytes> first;
+  if (source.size_bytes < offset || source.size_bytes - offset < first.size()) {
+    return std::optional<Batch>();
+  }
+  TRY(source.read(offset, first));
+  Batch batch{
+      .sequence = LoadLe<uint64_t>(&first[8]), .entries = LoadLe<uint32_t>(&first[4]), .bytes = {}};
+  if (!HasMagic(first, kBatchMagic) || batch.entries == 0 || batch.entries > kMaxBatchEntries ||
+      BatchBytes(batch.entries) > source.size_bytes - offset) {
+    return std::optional<Batch>();
+  }
+  batch.bytes.resize(BatchBytes(batch.entries));
+  TRY(source.read(offset, batch.bytes));
+  const uint64_t sum = LoadLe<uint64_t>(&batch.bytes[16]);
+  StoreLe<uint64_t>(&batch.bytes[16], 0);
+  return BatchSum(batch.bytes, log_id) == sum ? std::optional(std::move(batch))
+                                              : std::optional<Batch>();
+}
+
+Status ApplyBatch(const LayerLogSource& source, const Batch& batch, BlockMap& map) {
+  for (uint32_t i = 0; i < batch.entries; ++i) {
+    const uint8_t* entry = &batch.bytes[kBatchHeaderBytes + i * kEntryBytes];
+    const uint64_t first = LoadLe<uint64_t>(entry);
+    const uint32_t count = LoadLe<uint32_t>(entry + 8);
+    const uint8_t layer = entry[12];
+    const uint8_t kind = entry[13];
+    const bool known = layer <= kMaxLayers && kind <= 2 && (layer != 0 || kind == 0) &&
+                       LoadLe<uint16_t>(entry + 14) == 0;
+    if (!known || count == 0 || first > map.block_count() || count > map.block_count() - first) {
+      return Error::Make(ErrorCode::kCorrupt,
+                         "{}: batch {} names {} blocks from {} in layer {} (kind {}), which this "
+                         "disk of {} blocks cannot have",
+                         source.name, batch.sequence, count, first, layer, kind, map.block_count());
+    }
+    for (uint64_t block = first; block < first + count; ++block) {
+      map.Set(block, BlockPlace::In(layer, static_cast<BlockPlace::Kind>(kind)));
+    }
+  }
+  return {};
+}
+
+// Where a batch of this log stands behind `from`: then what fails its check before was not the end.
+Result<std::optional<uint64_t>> FindLaterBatch(const LayerLogSource& source, uint64_t from,
+                                               uint64_t log_id) {
+  std::vector<uint8_t> window;
+  for (uint64_t at = from; at < source.size_bytes; at += window.size()) {
+    window.resize(std::min(kScanBytes, source.size_bytes - at));
+    TRY(source.read(at, window));
+    for (uint64_t sector = 0; sector + kLogSectorBytes <= window.size();
+         sector += kLogSectorBytes) {
+      if (HasMagic(std::span(window).subspan(sector), kBatchMagic)) {
+        const std::optional<Batch> batch = TRY(ReadBatch(source, at + sector, log_id));
+        if (batch.has_value()) {
+          return std::optional(at + sector);
+        }
+      }
+    }
+  }
+  return std::optional<uint64_t>();
+}
+
+}  // namespace
+
+std::vector<uint8_t> EncodeLogHeader(const LayerLogHeader& header) {
+  std::vector<uint8_t> sector(kLogSectorBytes);
+  std::memcpy(sector.data(), kHeaderMagic.data(), kHeaderMagic.size());
+  StoreLe<uint32_t>(&sector[8], kLogVersion);
+  StoreLe<uint32_t>(&sector[12], kLayerBlockBytes);
+  StoreLe<uint64_t>(&sector[16], header.disk_bytes);
+  StoreLe<uint64_t>(&sector[24], header.base_identity);
+  StoreLe<uint64_t>(&sector[32], header.log_id);
+  StoreLe<uint64_t>(&sector[kHeaderSumAt], XXH3_64bits(sector.data(), kHeaderSumAt));
+  return sector;
+}
+
+std::vector<uint8_t> EncodeLogBatch(uint64_t log_id, uint64_t sequence,
+                                    std::span<const PlaceChange> changes) {
+  CHECK(!changes.empty() && changes.size() <= kMaxBatchEntries, "{} entries", changes.size());
+  std::vector<uint8_t> batch(BatchBytes(changes.size()));
+  std::memcpy(batch.data(), kBatchMagic.data(), kBatchMagic.size());
+  StoreLe<uint32_t>(&batch[4], static_cast<uint32_t>(changes.size()));
+  StoreLe<uint64_t>(&batch[8], sequence);
+  uint8_t* entry = &batch[kBatchHeaderBytes];
+  for (const PlaceChange& change : changes) {
+    CHECK(change.count <= std::numeric_limits<uint32_t>::max(), "{} blocks", change.count);
+    StoreLe<uint64_t>(entry, change.first);
+    StoreLe<uint32_t>(entry + 8, static_cast<uint32_t>(change.count));
+    entry[12] = change.place.layer();
+    entry[13] = static_cast<uint8_t>(change.place.kind());
+    entry += kEntryBytes;
+  }
+  StoreLe<uint64_t>(&batch[16], BatchSum(batch, log_id));
+  return batch;
+}
+
+Result<LayerLogHeader> ReadLogHeader(const LayerLogSource& source) {
+  std::array<uint8_t, kLogSectorBytes> sector;
+  if (source.size_bytes < sector.size()) {
+    return Error::Make(ErrorCode::kCorrupt, "{}: {} bytes are too few for a map log", source.name,
+                       source.size_bytes);
+  }
+  TRY(source.read(0, sector));
+  if (!HasMagic(sector, kHeaderMagic) ||
+      LoadLe<uint64_t>(&sector[kHeaderSumAt]) != XXH3_64bits(sector.data(), kHeaderSumAt)) {
+    return Error::Make(ErrorCode::kCorrupt, "{}: its header fails its check", source.name);
+  }
+  const uint32_t version = LoadLe<uint32_t>(&sector[8]);
+  if (version != kLogVersion || LoadLe<uint32_t>(&sector[12]) != kLayerBlockBytes) {
+    return Error::Make(ErrorCode::kUnsupported,
+                       "{}: written by another pacsvisor (version {}, blocks of {} bytes); run the "
+                       "image once with that one",
+                       source.name, version, LoadLe<uint32_t>(&sector[12]));
+  }
+  return LayerLogHeader{.disk_bytes = LoadLe<uint64_t>(&sector[16]),
+                        .base_identity = LoadLe<uint64_t>(&sector[24]),
+                        .log_id = LoadLe<uint64_t>(&sector[32])};
+}
+
+Result<LayerLogEnd> ReplayLog(const LayerLogSource& source, const LayerLogHeader& header,
+                              BlockMap& map) {
+  LayerLogEnd end;
+  while (true) {
+    const std::optional<Batch> batch = TRY(ReadBatch(source, end.end_bytes, header.log_id));
+    if (!batch.has_value() || batch->sequence != end.next_sequence) {
+      break;
+    }
+    TRY(ApplyBatch(source, *batch, map));
+    end.end_bytes += batch->bytes.size();
+    ++end.next_sequence;
+  }
+  const std::optional<uint64_t> later = TRY(FindLaterBatch(source, end.end_bytes, header.log_id));
+  if (later.has_value()) {
+    return Error::Make(ErrorCode::kCorrupt,
+                       "{}: batch {} at byte {} fails its check, yet a valid one follows at byte "
+                       "{}: the log was damaged, and which blocks are where is not known",
+                       source.name, end.next_sequence, end.end_bytes, *later);
+  }
+  return end;
+}
+
+}  // namespace pacsvisor

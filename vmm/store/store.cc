@@ -1,0 +1,139 @@
+#include "vmm/store/store.h"
+
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "vmm/store/open_store.h"
+#include "vmm/store/store_core.h"
+#include "vmm/store/store_reader.h"
+#include "vmm/store/store_verify.h"
+#include "vmm/store/store_writer.h"
+
+namespace pacsvisor {
+namespace {
+
+constexpr size_t kLeastPrefixDigits = 4;
+
+class FileStore : public Store {
+ public:
+  explicit FileStore(std::shared_ptr<StoreCore> core) : core_(std::move(core)) {}
+
+  Result<std::vector<SnapshotInfo>> List() override {
+    std::vector<SnapshotInfo> infos;
+    for (const SnapshotId& id : TRY(core_->ListIds())) {
+      infos.push_back(TRY(core_->ReadRoot(id)).info);
+    }
+    std::sort(infos.begin(), infos.end(), [](const SnapshotInfo& left, const SnapshotInfo& right) {
+      return left.draft.instant_ns != right.draft.instant_ns
+                 ? left.draft.instant_ns < right.draft.instant_ns
+                 : left.id < right.id;
+    });
+    return infos;
+  }
+
+  Result<SnapshotId> Resolve(std::string_view prefix) override {
+    if (prefix.size() < kLeastPrefixDigits || prefix.size() > 2 * SnapshotId::kBytes ||
+        prefix.find_first_not_of("0123456789abcdef") != std::string_view::npos) {
+      return Error::Make(ErrorCode::kInvalidArgument,
+                         "'{}' is no snapshot id: give at least its first {} digits (0-9, a-f)",
+                         prefix, kLeastPrefixDigits);
+    }
+    std::vector<SnapshotId> found;
+    for (const SnapshotId& id : TRY(core_->ListIds())) {
+      if (id.Hex().starts_with(prefix)) {
+        found.push_back(id);
+      }
+    }
+    if (found.empty()) {
+      return Error::Make(ErrorCode::kNotFound,
+                         "the store in {} has no snapshot whose id begins with {}",
+                         core_->files().name(), prefix);
+    }
+    if (found.size() > 1) {
+      std::string names;
+      for (const SnapshotId& id : found) {
+        names += (names.empty() ? "" : ", ") + id.Short();
+      }
+      return Error::Make(ErrorCode::kInvalidArgument, "{} may be any of {}: give more digits",
+                         prefix, names);
+    }
+    return found.front();
+  }
+
+  Result<std::unique_ptr<SnapshotReader>> OpenSnapshot(const SnapshotId& id) override {
+    return OpenStoreReader(core_, id);
+  }
+
+  Result<std::unique_ptr<SnapshotWriter>> Begin(const std::optional<SnapshotId>& parent,
+                                                std::vector<StoredSpace> spaces) override {
+    return BeginStoreWriter(core_, parent, std::move(spaces));
+  }
+
+  Result<VerifyReport> Verify(const std::vector<SnapshotId>& ids,
+                              const std::function<void(const VerifyProgress&)>& progress) override {
+    return VerifyStore(*core_, ids, progress);
+  }
+
+  void ForgetIndex() override { core_->ForgetIndex(); }
+
+ private:
+  const std::shared_ptr<StoreCore> core_;
+};
+
+// Names that Create may have left when it was interrupted, or that a file system puts there.
+bool MayBeThere(const std::string& name) {
+  static constexpr std::string_view kNames[] = {kLockPath,   "packs", "objects",
+                                                "snapshots", "tmp",   "lost+found"};
+  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
+}
+
+}  // namespace
+
+Status Store::Create(StoreFiles& files) {
+  for (const std::string& name : TRY(files.List("."))) {
+    if (name == kHeaderPath) {
+      return Error::Make(ErrorCode::kBusy, "there is a snapshot store in {} already", files.name());
+    }
+    if (!MayBeThere(name)) {
+      return Error::Make(ErrorCode::kInvalidArgument,
+                         "{} is not empty (it holds '{}') and no snapshot store: give a directory "
+                         "of its own",
+                         files.name(), name);
+    }
+  }
+  const std::unique_ptr<StoreFiles::Lock> lock =
+      TRY(files.AcquireLock(std::string(kLockPath), StoreFiles::LockMode::kExclusive,
+                            fmt::format("pid {}, which makes the store", ::getpid())));
+  for (const char* directory : {"packs", "objects", "snapshots", "tmp"}) {
+    TRY(files.CreateDirectory(directory));
+  }
+  for (const std::string& name : TRY(files.List("tmp"))) {
+    TRY(files.Remove("tmp/" + name));
+  }
+  TRY(files.SyncDirectory("."));
+  StoreHeader header;
+  if (::getrandom(header.uid.data(), header.uid.size(), 0) !=
+      static_cast<ssize_t>(header.uid.size())) {
+    return Error::FromErrno(errno, "the kernel has no random numbers for the store's id");
+  }
+  TRY(WriteWholeFile(files, std::string(kHeaderPath), EncodeStoreHeader(header)));
+  return files.SyncDirectory(".");
+}
+
+Result<std::unique_ptr<Store>> Store::Open(std::shared_ptr<StoreFiles> files,
+                                           std::string_view owner) {
+  StoreTuning tuning;
+  tuning.owner = owner;
+  return OpenStore(std::move(files), tuning);
+}
+
+Result<std::unique_ptr<Store>> OpenStore(std::shared_ptr<StoreFiles> files,
+                                         const StoreTuning& tuning) {
+  std::shared_ptr<StoreCore> core = TRY(StoreCore::Open(std::move(files), tuning));
+  return std::unique_ptr<Store>(std::make_unique<FileStore>(std::move(core)));
+}
+
+}  // namespace pacsvisor

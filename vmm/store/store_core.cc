@@ -1,0 +1,273 @@
+#include "vmm/store/store_core.h"
+
+#include <algorithm>
+#include <array>
+
+#include "vmm/base/log.h"
+#include "vmm/store/chunk_codec.h"
+
+namespace pacsvisor {
+
+Result<std::shared_ptr<StoreCore>> StoreCore::Open(std::shared_ptr<StoreFiles> files,
+                                                   const StoreTuning& tuning) {
+  const std::string path(kHeaderPath);
+  Result<std::vector<uint8_t>> bytes = ReadWholeFile(*files, path, 16 * kKiB);
+  if (!bytes.ok() && bytes.error().code() == ErrorCode::kNotFound) {
+    return Error::Make(
+        ErrorCode::kNotFound,
+        "{} is no snapshot store: it has no file '{}'; pacsvisor makes a store in an "
+        "empty directory with the first snapshot, so check the path",
+        files->name(), path);
+  }
+  const std::vector<uint8_t> header_bytes = TRY(std::move(bytes));
+  Result<StoreHeader> header = DecodeStoreHeader(header_bytes);
+  if (!header.ok()) {
+    return std::move(header).error().WithContext(fmt::format("{}/{}", files->name(), path));
+  }
+  return std::shared_ptr<StoreCore>(new StoreCore(std::move(files), tuning, *header));
+}
+
+Result<std::vector<SnapshotId>> StoreCore::ListIds() {
+  std::vector<SnapshotId> ids;
+  for (const std::string& name : TRY(files_->List("snapshots"))) {
+    if (const std::optional<SnapshotId> id = SnapshotOfFile(name)) {
+      ids.push_back(*id);
+    }
+  }
+  return ids;
+}
+
+Result<SnapshotRoot> StoreCore::ReadRoot(const SnapshotId& id) {
+  const std::string path = SnapshotPath(id);
+  Result<std::vector<uint8_t>> bytes = ReadWholeFile(*files_, path, kMaxRootBytes);
+  if (!bytes.ok()) {
+    if (bytes.error().code() == ErrorCode::kNotFound) {
+      return Error::Make(ErrorCode::kNotFound, "the store in {} has no snapshot {}", files_->name(),
+                         id.Hex());
+    }
+    return std::move(bytes).error();
+  }
+  // Before it is decoded: what is not as written is damage, whatever it looks like.
+  if (SnapshotId(Sha256(*bytes)) != id) {
+    return Error::Make(ErrorCode::kCorrupt,
+                       "{}: its SHA-256 is not its name; bring the file back from a copy of the "
+                       "store, or remove it to give this snapshot up",
+                       path);
+  }
+  Result<SnapshotRoot> root = DecodeRoot(*bytes);
+  if (!root.ok()) {
+    return std::move(root).error().WithContext(path);
+  }
+  return root;
+}
+
+Status StoreCore::ReadChunk(const Hash& name, const ChunkPlace& place, std::span<uint8_t> block) {
+  std::array<uint8_t, kStoreBlockBytes> stored;
+  const auto read = [&](const ChunkPlace& from) -> Status {
+    const std::span<uint8_t> bytes = std::span(stored).first(from.length);
+    TRY(packs_.Read(from, bytes));
+    if (!DecodeChunk(bytes, name, block)) {
+      return Error::Make(ErrorCode::kCorrupt, "{}: chunk at byte {}: its SHA-256 is not {}",
+                         PackPath(from.pack), from.offset, HexText(name));
+    }
+    return {};
+  };
+  const Status hinted = read(place);
+  if (hinted.ok()) {
+    return {};
+  }
+  // It may have moved, or be there twice; or the file has been replaced since it was opened.
+  packs_.Forget();
+  const MutexLock lock(index_mutex_);
+  const Status refreshed = RefreshIndexLocked();
+  if (refreshed.ok()) {
+    const Result<std::optional<ChunkPlace>> found = index_.Find(
+        name, [&](const ChunkPlace& other) { return other != place && read(other).ok(); });
+    if (found.ok() && found->has_value()) {
+      return {};
+    }
+  }
+  if (hinted.error().code() == ErrorCode::kNotFound) {
+    return Error::Make(ErrorCode::kCorrupt, "{} is missing, and no other pack has chunk {}",
+                       PackPath(place.pack), HexText(name));
+  }
+  return hinted;
+}
+
+Status StoreCore::RefreshIndex() {
+  const MutexLock lock(index_mutex_);
+  return RefreshIndexLocked();
+}
+
+Status StoreCore::RefreshIndexLocked() {
+  // Packs above what roots and floor vouch for are of a writer that has not committed: they may go
+  // again, and their numbers be given to others.
+  const uint32_t floor = TRY(ReadFloor());
+  const uint32_t limit = std::max(TRY(KeptByRoots()).last_pack, floor);
+  std::set<uint32_t> there;
+  for (const std::string& name : TRY(files_->List("packs"))) {
+    const std::optional<uint32_t> number = PackNumber(name);
+    if (number.has_value() && *number <= limit) {
+      there.insert(*number);
+    }
+  }
+  const std::vector<uint32_t> known = index_.packs();
+  if (!std::includes(there.begin(), there.end(), known.begin(), known.end())) {
+    index_.Clear();  // some were removed, and with them what slots point to
+    unreadable_packs_.clear();
+    packs_.Forget();
+  }
+  for (const uint32_t number : there) {
+    if (index_.HasPack(number) || unreadable_packs_.contains(number)) {
+      continue;
+    }
+    Result<PackContents> contents = packs_.ReadContents(number);
+    if (contents.ok()) {
+      index_.AddPack(number, *contents);
+    } else if (contents.error().code() == ErrorCode::kCorrupt) {
+      // Its chunks are written again when they are met again; snapshots find theirs without it.
+      Log(LogLevel::kWarning, "{}; pacsvisor verify tells what this means",
+          contents.error().message());
+      unreadable_packs_.insert(number);
+    } else {
+      return std::move(contents).error();
+    }
+  }
+  return {};
+}
+
+Result<std::optional<ChunkPlace>> StoreCore::FindChunk(const Hash& name) {
+  const MutexLock lock(index_mutex_);
+  return index_.Find(name);
+}
+
+void StoreCore::ForgetIndex() {
+  const MutexLock lock(index_mutex_);
+  index_.Clear();
+  unreadable_packs_.clear();
+}
+
+Result<StoreCore::Links> StoreCore::LinksOfRoot(const SnapshotId& id) {
+  {
+    const MutexLock lock(links_mutex_);
+    const auto found = links_.find(id);
+    if (found != links_.end()) {
+      return found->second;
+    }
+  }
+  const SnapshotRoot root = TRY(ReadRoot(id));
+  Links links{.last_pack = root.last_pack, .objects = {root.state.name}};
+  for (const TableRef& table : root.tables) {
+    links.objects.push_back(table.name);
+  }
+  const MutexLock lock(links_mutex_);
+  return links_.emplace(id, std::move(links)).first->second;
+}
+
+Result<StoreCore::Kept> StoreCore::KeptByRoots() {
+  Kept kept;
+  for (const SnapshotId& id : TRY(ListIds())) {
+    const Result<Links> links = LinksOfRoot(id);
+    if (links.ok()) {
+      kept.last_pack = std::max(kept.last_pack, links->last_pack);
+      kept.objects.insert(links->objects.begin(), links->objects.end());
+    } else if (links.error().code() == ErrorCode::kCorrupt ||
+               links.error().code() == ErrorCode::kUnsupported) {
+      kept.whole = false;
+    } else {
+      return links.error();
+    }
+  }
+  return kept;
+}
+
+Result<uint32_t> StoreCore::ReadFloor() {
+  const std::string path(kFloorPath);
+  const Result<std::vector<uint8_t>> bytes = ReadWholeFile(*files_, path, kFloorBytes);
+  if (!bytes.ok() && bytes.error().code() == ErrorCode::kNotFound) {
+    return 0u;
+  }
+  const std::vector<uint8_t> floor = TRY(bytes);
+  return DecodeFloor(floor);
+}
+
+Result<uint32_t> StoreCore::CleanUp() {
+  const Kept kept = TRY(KeptByRoots());
+  const uint32_t floor = TRY(ReadFloor());
+  const uint32_t keep_to = std::max(kept.last_pack, floor);
+  uint32_t highest = keep_to;
+  std::vector<uint32_t> dead;
+  for (const std::string& name : TRY(files_->List("packs"))) {
+    const std::optional<uint32_t> number = PackNumber(name);
+    if (!number.has_value() || *number <= keep_to) {
+      continue;
+    }
+    if (kept.whole) {
+      dead.push_back(*number);
+    } else {
+      highest = std::max(highest, *number);
+    }
+  }
+  const std::vector<std::string> unfinished = TRY(files_->List("tmp"));
+  if (kept.whole && (!dead.empty() || !unfinished.empty())) {
+    // A root may have been removed without this being durable: it must not come back without its
+    // packs.
+    TRY(files_->SyncDirectory("snapshots"));
+    packs_.Forget();
+    for (const uint32_t number : dead) {
+      TRY(files_->Remove(PackPath(number)));
+    }
+    if (!unfinished.empty()) {
+      TRY(RemoveObjects(kept.objects));
+    }
+  }
+  for (const std::string& name : unfinished) {
+    TRY(files_->Remove("tmp/" + name));
+  }
+  if (highest == UINT32_MAX) {
+    return Error::Make(ErrorCode::kNoSpace, "the store has no number left for a new pack");
+  }
+  return highest + 1;
+}
+
+Status StoreCore::RemoveObjects(const std::set<Hash>& kept) {
+  for (const std::string& directory : TRY(files_->List("objects"))) {
+    if (directory.size() != 2 ||
+        directory.find_first_not_of("0123456789abcdef") != std::string::npos) {
+      continue;  // not ours
+    }
+    const std::string path = "objects/" + directory;
+    for (const std::string& name : TRY(files_->List(path))) {
+      const std::optional<Hash> hash = HashFromHex(name);
+      if (hash.has_value() && !kept.contains(*hash)) {
+        TRY(files_->Remove(path + "/" + name));
+      }
+    }
+  }
+  return {};
+}
+
+Result<std::vector<uint8_t>> ReadWholeFile(StoreFiles& files, const std::string& path,
+                                           uint64_t limit_bytes) {
+  const std::unique_ptr<StoreFile> file = TRY(files.OpenForRead(path));
+  const uint64_t size_bytes = TRY(file->SizeBytes());
+  if (size_bytes > limit_bytes) {
+    return Error::Make(ErrorCode::kCorrupt, "{} has {} bytes, more than it ever can", path,
+                       size_bytes);
+  }
+  std::vector<uint8_t> bytes(size_bytes);
+  TRY(file->ReadAt(0, bytes));
+  return bytes;
+}
+
+Status WriteWholeFile(StoreFiles& files, const std::string& path, std::span<const uint8_t> bytes) {
+  const std::string temporary = "tmp/" + path.substr(path.rfind('/') + 1);
+  {
+    const std::unique_ptr<StoreFile> file = TRY(files.CreateFile(temporary));
+    TRY(file->Append(bytes));
+    TRY(file->Sync());
+  }
+  return files.Rename(temporary, path);
+}
+
+}  // namespace pacsvisor

@@ -1,0 +1,102 @@
+// What a store's writers and readers share: its files, what is cached of them, and how a chunk is
+// found. Threads: any.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "vmm/base/result.h"
+#include "vmm/base/thread_annotations.h"
+#include "vmm/store/chunk_index.h"
+#include "vmm/store/pack_set.h"
+#include "vmm/store/snapshot_root.h"
+#include "vmm/store/store_files.h"
+#include "vmm/store/store_format.h"
+#include "vmm/store/store_header.h"
+
+namespace pacsvisor {
+
+// Choices of the writer that the format leaves free. Tests make them small.
+struct StoreTuning {
+  uint64_t pack_bytes = 256 * kMiB;     // a pack is closed when it passes this
+  size_t pending_entries = 512 * kKiB;  // entries in memory before they go to a file
+  size_t most_tables = 8;               // of a snapshot
+  size_t verified_chunks = 4 * kMiB;    // references in memory while verifying: 64 bytes each
+  std::string owner;                    // who locks the store, for those who find it locked
+};
+
+class StoreCore {
+ public:
+  static Result<std::shared_ptr<StoreCore>> Open(std::shared_ptr<StoreFiles> files,
+                                                 const StoreTuning& tuning);
+
+  StoreFiles& files() { return *files_; }
+  PackSet& packs() { return packs_; }
+  const StoreHeader& header() const { return header_; }
+  const StoreTuning& tuning() const { return tuning_; }
+
+  Result<std::vector<SnapshotId>> ListIds();            // by id
+  Result<SnapshotRoot> ReadRoot(const SnapshotId& id);  // checked against its id
+
+  Result<uint32_t> ReadFloor();
+
+  // Block contents by name: from `place`, or wherever the packs have it. kCorrupt names the file.
+  Status ReadChunk(const Hash& name, const ChunkPlace& place, std::span<uint8_t> block);
+
+  // Brings the index of all packs up to date.
+  Status RefreshIndex() EXCLUDES(index_mutex_);
+  Result<std::optional<ChunkPlace>> FindChunk(const Hash& name) EXCLUDES(index_mutex_);
+  // Gives back the index's memory; it is read again when it is needed.
+  void ForgetIndex() EXCLUDES(index_mutex_);
+
+  // Takes away what writers that died have left (FORMAT.md, 8), and says from which number on packs
+  // may be written. The caller holds the store's lock.
+  Result<uint32_t> CleanUp();
+
+ private:
+  StoreCore(std::shared_ptr<StoreFiles> files, const StoreTuning& tuning, const StoreHeader& header)
+      : files_(std::move(files)), tuning_(tuning), header_(header), packs_(*files_) {}
+
+  // What a root keeps from being removed.
+  struct Links {
+    uint32_t last_pack = 0;
+    std::vector<Hash> objects;
+  };
+  struct Kept {
+    bool whole = true;  // every root could be read
+    uint32_t last_pack = 0;
+    std::set<Hash> objects;
+  };
+  Result<Links> LinksOfRoot(const SnapshotId& id);
+  Result<Kept> KeptByRoots();
+  Status RemoveObjects(const std::set<Hash>& kept);
+  Status RefreshIndexLocked() REQUIRES(index_mutex_);
+
+  const std::shared_ptr<StoreFiles> files_;
+  const StoreTuning tuning_;
+  const StoreHeader header_;
+  PackSet packs_;
+
+  Mutex links_mutex_;
+  std::map<SnapshotId, Links> links_ GUARDED_BY(links_mutex_);  // roots never change
+
+  Mutex index_mutex_;
+  ChunkIndex index_ GUARDED_BY(index_mutex_){packs_};
+  std::set<uint32_t> unreadable_packs_ GUARDED_BY(index_mutex_);
+};
+
+// The whole of a file of at most `limit_bytes`.
+Result<std::vector<uint8_t>> ReadWholeFile(StoreFiles& files, const std::string& path,
+                                           uint64_t limit_bytes);
+
+// Writes a file under tmp/ and gives it its name when it is durable. The name is durable after a
+// sync of its directory.
+Status WriteWholeFile(StoreFiles& files, const std::string& path, std::span<const uint8_t> bytes);
+
+}  // namespace pacsvisor

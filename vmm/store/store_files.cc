@@ -1,0 +1,252 @@
+#include "vmm/store/store_files.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+#include <string_view>
+
+#include "vmm/base/unique_fd.h"
+
+namespace pacsvisor {
+namespace {
+
+constexpr size_t kMostWordsBytes = 255;
+// A store holds the memory of guests: patients' data, passwords.
+constexpr mode_t kFileMode = 0600;
+constexpr mode_t kDirectoryMode = 0700;
+
+// What the user can do about the commonest failures of a store's disk.
+std::string_view Advice(int error_number) {
+  switch (error_number) {
+    case ENOSPC:
+    case EDQUOT:
+      return " (make room there, or give the store another disk)";
+    case EROFS:
+      return " (its file system is mounted read-only)";
+    case EACCES:
+    case EPERM:
+      return " (this user may not; the store's directory and all in it must be the user's)";
+    case EMFILE:
+    case ENFILE:
+      return " (too many files are open; raise the limit: ulimit -n)";
+    default:
+      return "";
+  }
+}
+
+class HostFile : public StoreFile {
+ public:
+  HostFile(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+
+  Result<uint64_t> SizeBytes() override {
+    struct stat status {};
+    if (::fstat(fd_.get(), &status) != 0) {
+      return Failure("cannot look at");
+    }
+    return static_cast<uint64_t>(status.st_size);
+  }
+
+  Status ReadAt(uint64_t offset_bytes, std::span<uint8_t> bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t got =
+          ::pread(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset_bytes));
+      if (got < 0 && errno == EINTR) {
+        continue;
+      }
+      if (got < 0) {
+        return Failure("cannot read");
+      }
+      if (got == 0) {
+        return Error::Make(ErrorCode::kCorrupt, "{} ends at byte {}, too early", path_,
+                           offset_bytes);
+      }
+      offset_bytes += static_cast<uint64_t>(got);
+      bytes = bytes.subspan(static_cast<size_t>(got));
+    }
+    return {};
+  }
+
+  Status Append(std::span<const uint8_t> bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t put = ::write(fd_.get(), bytes.data(), bytes.size());
+      if (put < 0 && errno == EINTR) {
+        continue;
+      }
+      if (put < 0) {
+        return Failure("cannot write");
+      }
+      bytes = bytes.subspan(static_cast<size_t>(put));
+    }
+    return {};
+  }
+
+  Status Sync() override {
+    return ::fdatasync(fd_.get()) == 0 ? Status() : Status(Failure("cannot sync"));
+  }
+
+ private:
+  Error Failure(std::string_view what) const {
+    const int error_number = errno;
+    return Error::FromErrno(error_number, "{} {}{}", what, path_, Advice(error_number));
+  }
+
+  const UniqueFd fd_;
+  const std::string path_;
+};
+
+class HostLock : public StoreFiles::Lock {
+ public:
+  explicit HostLock(UniqueFd fd) : fd_(std::move(fd)) {}
+
+ private:
+  const UniqueFd fd_;  // the lock is the open file description's
+};
+
+class HostFiles : public StoreFiles {
+ public:
+  HostFiles(UniqueFd directory, std::string name)
+      : directory_(std::move(directory)), name_(std::move(name)) {}
+
+  std::string name() const override { return name_; }
+
+  Result<std::vector<std::string>> List(const std::string& directory) override {
+    UniqueFd fd = TRY(Open(directory, O_RDONLY | O_DIRECTORY, "cannot list"));
+    struct CloseStream {
+      void operator()(DIR* stream) const { ::closedir(stream); }
+    };
+    const std::unique_ptr<DIR, CloseStream> stream(::fdopendir(fd.get()));
+    if (stream == nullptr) {
+      return Failure("cannot list", directory);
+    }
+    (void)fd.Release();  // the stream's now
+    std::vector<std::string> names;
+    for (errno = 0; const dirent* entry = ::readdir(stream.get()); errno = 0) {
+      const std::string_view entry_name(entry->d_name);
+      if (entry_name != "." && entry_name != "..") {
+        names.emplace_back(entry_name);
+      }
+    }
+    if (errno != 0) {
+      return Failure("cannot list", directory);
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  Result<std::unique_ptr<StoreFile>> OpenForRead(const std::string& path) override {
+    UniqueFd fd = TRY(Open(path, O_RDONLY, "cannot open"));
+    return std::unique_ptr<StoreFile>(std::make_unique<HostFile>(std::move(fd), FullName(path)));
+  }
+
+  Result<std::unique_ptr<StoreFile>> CreateFile(const std::string& path) override {
+    Result<UniqueFd> fd = Open(path, O_RDWR | O_CREAT | O_EXCL | O_APPEND, "cannot make");
+    if (!fd.ok() && fd.error().error_number() == EEXIST) {
+      return Error::Make(ErrorCode::kBusy, "{} is there already", FullName(path));
+    }
+    UniqueFd file = TRY(std::move(fd));
+    return std::unique_ptr<StoreFile>(std::make_unique<HostFile>(std::move(file), FullName(path)));
+  }
+
+  Status Rename(const std::string& from, const std::string& to) override {
+    CheckPath(from);
+    CheckPath(to);
+    return ::renameat(directory_.get(), from.c_str(), directory_.get(), to.c_str()) == 0
+               ? Status()
+               : Status(Failure("cannot rename to", to));
+  }
+
+  Status Remove(const std::string& path) override {
+    CheckPath(path);
+    return ::unlinkat(directory_.get(), path.c_str(), 0) == 0
+               ? Status()
+               : Status(Failure("cannot remove", path));
+  }
+
+  Status CreateDirectory(const std::string& path) override {
+    CheckPath(path);
+    return ::mkdirat(directory_.get(), path.c_str(), kDirectoryMode) == 0 || errno == EEXIST
+               ? Status()
+               : Status(Failure("cannot make", path));
+  }
+
+  Status SyncDirectory(const std::string& path) override {
+    const UniqueFd fd = TRY(Open(path, O_RDONLY | O_DIRECTORY, "cannot sync"));
+    return ::fsync(fd.get()) == 0 ? Status() : Status(Failure("cannot sync", path));
+  }
+
+  Result<std::unique_ptr<Lock>> AcquireLock(const std::string& path, LockMode mode,
+                                            const std::string& words) override {
+    UniqueFd fd = TRY(Open(path, O_RDWR | O_CREAT, "cannot open"));
+    struct flock lock {};
+    lock.l_type = mode == LockMode::kExclusive ? F_WRLCK : F_RDLCK;
+    lock.l_whence = SEEK_SET;  // from 0 to 0: the whole file, however long it grows
+    if (::fcntl(fd.get(), F_OFD_SETLK, &lock) != 0) {
+      if (errno != EAGAIN && errno != EACCES) {
+        return Failure("cannot lock (the file system must support locks)", path);
+      }
+      return Error::Make(ErrorCode::kBusy,
+                         "{} is locked by {}; wait until it is done, or end it if it hangs",
+                         FullName(path), Holder(fd.get()));
+    }
+    const std::string_view text = std::string_view(words).substr(0, kMostWordsBytes);
+    if (::ftruncate(fd.get(), 0) != 0 ||
+        ::pwrite(fd.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
+      return Failure("cannot write", path);
+    }
+    return std::unique_ptr<Lock>(std::make_unique<HostLock>(std::move(fd)));
+  }
+
+ private:
+  // Whatever is passed in is the store's own name for something, never a user's.
+  static void CheckPath(const std::string& path) {
+    CHECK(!path.empty() && path.front() != '/' && path.find("..") == std::string::npos, "{}", path);
+  }
+
+  std::string FullName(const std::string& path) const { return name_ + "/" + path; }
+
+  Error Failure(std::string_view what, const std::string& path) const {
+    const int error_number = errno;
+    return Error::FromErrno(error_number, "{} {}{}", what, FullName(path), Advice(error_number));
+  }
+
+  Result<UniqueFd> Open(const std::string& path, int flags, std::string_view what) const {
+    CheckPath(path);
+    UniqueFd fd(::openat(directory_.get(), path.c_str(),
+                         flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, kFileMode));
+    if (!fd.valid()) {
+      return Failure(what, path);
+    }
+    return fd;
+  }
+
+  static std::string Holder(int fd) {
+    std::array<char, kMostWordsBytes> text;
+    const ssize_t size = ::pread(fd, text.data(), text.size(), 0);
+    return size > 0 ? std::string(text.data(), static_cast<size_t>(size))
+                    : "another program (lslocks(8) may name it)";
+  }
+
+  const UniqueFd directory_;
+  const std::string name_;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<StoreFiles>> StoreFiles::OpenDirectory(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.valid()) {
+    const int error_number = errno;
+    return Error::FromErrno(error_number, "cannot open the store's directory {}{}", path,
+                            Advice(error_number));
+  }
+  return std::shared_ptr<StoreFiles>(std::make_shared<HostFiles>(std::move(fd), path));
+}
+
+}  // namespace pacsvisor

@@ -1,0 +1,446 @@
+#include "vmm/store/store_writer.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <set>
+
+#include "vmm/base/clock.h"
+#include "vmm/base/log.h"
+#include "vmm/store/chunk_codec.h"
+#include "vmm/store/pack_writer.h"
+#include "vmm/store/pending_blocks.h"
+#include "vmm/store/table.h"
+#include "vmm/store/table_writer.h"
+
+namespace pacsvisor {
+namespace {
+
+bool IsZero(std::span<const uint8_t> bytes) {
+  return bytes[0] == 0 && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
+}
+
+class StoreWriter : public SnapshotWriter {
+ public:
+  StoreWriter(std::shared_ptr<StoreCore> core, std::unique_ptr<StoreFiles::Lock> lock,
+              uint32_t next_pack)
+      : lock_(std::move(lock)),
+        core_(std::move(core)),
+        next_pack_(next_pack),
+        own_chunks_(core_->packs()) {}
+
+  ~StoreWriter() override {
+    if (!committed_) {
+      pack_.reset();
+      const Result<uint32_t> cleaned = core_->CleanUp();
+      if (!cleaned.ok()) {
+        Log(LogLevel::kDebug, "left for the next writer: {}", cleaned.error().message());
+      }
+    }
+  }
+
+  Status Start(std::optional<SnapshotRoot> parent, std::vector<StoredSpace> spaces) {
+    TRY(core_->files().CreateFile(std::string(kWritingPath)));
+    if (parent.has_value()) {
+      parent_ = std::move(*parent);
+      parent_tables_ = TRY(TableStack::Open(core_->files(), parent_.tables));
+    }
+    std::set<uint32_t> taken;
+    for (const StoredSpace& space : spaces) {
+      spaces_.push_back({.space = space});
+      for (size_t i = 0; i < parent_.info.spaces.size(); ++i) {
+        if (parent_.info.spaces[i] == space) {
+          spaces_.back().number = parent_.space_numbers[i];
+          spaces_.back().inherited = true;
+          taken.insert(parent_.space_numbers[i]);
+        }
+      }
+    }
+    uint32_t number = 0;
+    for (WrittenSpace& space : spaces_) {
+      while (!space.inherited && taken.contains(number)) {
+        ++number;
+      }
+      if (!space.inherited) {
+        space.number = number++;
+      }
+    }
+    return {};
+  }
+
+  Status Add(uint32_t space, BlockIndex block, std::span<const uint8_t> bytes) override {
+    CHECK(space < spaces_.size() && block.raw() < spaces_[space].space.block_count() &&
+              bytes.size() == kStoreBlockBytes,
+          "block {} of space {}, {} bytes", block, space, bytes.size());
+    return Sticky([&] { return AddBlock(spaces_[space], block.raw(), bytes); });
+  }
+
+  Status AddZeroes(uint32_t space, BlockIndex first, uint64_t count) override {
+    CHECK(space < spaces_.size() && first.raw() <= spaces_[space].space.block_count() &&
+              count <= spaces_[space].space.block_count() - first.raw(),
+          "blocks {}+{} of space {}", first, count, space);
+    counts_.given += count;
+    counts_.zero += count;
+    return Sticky([&] {
+      const uint64_t key = TableKey(spaces_[space].number, first.raw());
+      return AddZeroRun(spaces_[space], key, key + count);
+    });
+  }
+
+  WriterCounts counts() const override { return counts_; }
+
+  Result<SnapshotInfo> Commit(const SnapshotDraft& draft, std::span<const uint8_t> state) override {
+    SnapshotRoot root;
+    const Status written = Sticky([&]() -> Status {
+      TRY(CheckDraft(draft));
+      root.info.draft = draft;
+      return WriteAll(root, state);
+    });
+    TRY(written);
+    committed_ = true;
+    // Nothing stands on these any more; the next writer would remove them.
+    for (const std::string& path : run_paths_) {
+      (void)core_->files().Remove(path).ok();
+    }
+    (void)core_->files().Remove(std::string(kWritingPath)).ok();
+    lock_.reset();
+    failed_ = Error::Make(ErrorCode::kInvalidArgument, "this writer has committed its snapshot");
+    return root.info;
+  }
+
+ private:
+  struct WrittenSpace {
+    StoredSpace space;
+    uint32_t number = 0;
+    bool inherited = false;  // the parent answers for what is not given
+    uint64_t covered = 0;    // blocks given, once each; counted when the table is written
+  };
+
+  // After an error there may be half a chunk in a pack: nothing more is taken.
+  template <typename Step>
+  Status Sticky(const Step& step) {
+    if (failed_.has_value()) {
+      Error error = *failed_;
+      return std::move(error).WithContext("this writer has failed before");
+    }
+    const Status done = step();
+    if (!done.ok()) {
+      failed_ = done.error();
+    }
+    return done;
+  }
+
+  Status AddBlock(WrittenSpace& space, uint64_t block, std::span<const uint8_t> bytes) {
+    // The only copy that is looked at: the guest may go on writing to the other.
+    std::memcpy(block_.data(), bytes.data(), block_.size());
+    const uint64_t key = TableKey(space.number, block);
+    ++counts_.given;
+    if (IsZero(block_)) {
+      ++counts_.zero;
+      return AddZeroRun(space, key, key + 1);
+    }
+    const Hash name = Sha256(block_);
+    TableAnswer parent;
+    if (space.inherited) {
+      parent = TRY(parent_tables_.Find(key));
+    }
+    if (parent.kind == BlockKind::kChunk && parent.name == name) {
+      ++counts_.unchanged;
+      // An earlier version of the block must not be left standing.
+      return key < given_end_ ? AddEntry(key, name, parent.place) : Status();
+    }
+    std::optional<ChunkPlace> place = TRY(FindChunk(name));
+    if (place.has_value()) {
+      ++counts_.known;
+    } else {
+      place = TRY(WriteChunk(name));
+    }
+    return AddEntry(key, name, *place);
+  }
+
+  Status AddEntry(uint64_t key, const Hash& name, const ChunkPlace& place) {
+    pending_.AddChunk(key, name, place);
+    given_end_ = std::max(given_end_, key + 1);
+    return FlushPendingWhenFull();
+  }
+
+  // Of what is zero in the parent as well, nothing is noted but where an earlier version may stand.
+  Status AddZeroRun(const WrittenSpace& space, uint64_t first, uint64_t end) {
+    uint64_t begin = first;  // of what is to be noted before `key`
+    const auto note = [&](uint64_t to) {
+      if (begin < to) {
+        pending_.AddZeroes(begin, to - begin);
+        given_end_ = std::max(given_end_, to);
+      }
+    };
+    const uint64_t given_end = given_end_;
+    for (uint64_t key = first; space.inherited && key < end;) {
+      const TableAnswer parent = TRY(parent_tables_.Find(key));
+      const uint64_t to = std::clamp(parent.end, key + 1, end);
+      if (parent.kind == BlockKind::kZero && to > given_end) {
+        note(std::max(key, given_end));
+        begin = to;
+      }
+      key = to;
+    }
+    note(end);
+    return FlushPendingWhenFull();
+  }
+
+  Result<std::optional<ChunkPlace>> FindChunk(const Hash& name) {
+    if (!index_fresh_) {
+      TRY(core_->RefreshIndex());
+      index_fresh_ = true;
+    }
+    const std::optional<ChunkPlace> own = TRY(own_chunks_.Find(name));
+    return own.has_value() ? Result<std::optional<ChunkPlace>>(own) : core_->FindChunk(name);
+  }
+
+  Result<ChunkPlace> WriteChunk(const Hash& name) {
+    if (pack_ == nullptr) {
+      pack_ = TRY(PackWriter::Create(core_->files(), next_pack_, core_->header().uid));
+      own_chunks_.SetOpenPack(pack_.get());
+      ++next_pack_;
+    }
+    const ChunkPlace place = TRY(pack_->Append(name, compressor_.Compress(block_)));
+    own_chunks_.AddToOpenPack(name, place);
+    ++counts_.fresh;
+    counts_.fresh_bytes += block_.size();
+    if (pack_->size_bytes() >= core_->tuning().pack_bytes) {
+      TRY(SealPack());
+    }
+    return place;
+  }
+
+  Status SealPack() {
+    if (pack_ != nullptr) {
+      TRY(pack_->Seal());
+      counts_.stored_bytes += pack_->size_bytes();
+      own_chunks_.SetOpenPack(nullptr);
+      pack_.reset();
+    }
+    return {};
+  }
+
+  Status FlushPendingWhenFull() {
+    if (pending_.size() < core_->tuning().pending_entries) {
+      return {};
+    }
+    const std::string path = fmt::format("tmp/run-{}", run_paths_.size());
+    run_paths_.push_back(path);
+    TableWriter writer(TRY(core_->files().CreateFile(path)));
+    const std::unique_ptr<EntrySource> entries = pending_.Take();
+    for (TableEntry entry; TRY(entries->Next(entry));) {
+      TRY(writer.Add(entry));
+    }
+    const TableRef ref = TRY(writer.Finish(false));
+    runs_.push_back(TRY(Table::Open(core_->files(), path, ref)));
+    return {};
+  }
+
+  Status WriteAll(SnapshotRoot& root, std::span<const uint8_t> state) {
+    StoreFiles& files = core_->files();
+    for (const WrittenSpace& space : spaces_) {
+      root.info.spaces.push_back(space.space);
+      root.space_numbers.push_back(space.number);
+    }
+    if (parent_.info.id != SnapshotId()) {
+      root.info.parent = parent_.info.id;
+    }
+    const bool has_packs = counts_.fresh > 0;
+    TRY(SealPack());
+    root.last_pack = next_pack_ - 1;
+    TRY(WriteTable(root));
+    TRY(WriteState(root, state));
+    if (has_packs) {
+      TRY(files.SyncDirectory("packs"));
+    }
+    for (const std::string& directory : object_directories_) {
+      TRY(files.SyncDirectory(directory));
+    }
+    // Also when none is new: one that a dead writer made may not be durable.
+    TRY(files.SyncDirectory("objects"));
+    if (root.info.draft.begun_ns != 0) {
+      root.info.draft.figures["durable_ns"] = MonotonicNs() - root.info.draft.begun_ns;
+    }
+    return WriteRoot(root);
+  }
+
+  Status WriteTable(SnapshotRoot& root) {
+    std::vector<std::unique_ptr<EntrySource>> sources;
+    uint64_t own = pending_.size();
+    sources.push_back(pending_.Take());
+    for (auto run = runs_.rbegin(); run != runs_.rend(); ++run) {
+      own += (*run)->ref().entries;
+      sources.push_back(std::make_unique<TableSource>(*run));
+    }
+    const size_t own_sources = sources.size();
+    const size_t merged =
+        own == 0 ? 0 : TablesToMerge(own, parent_.tables, core_->tuning().most_tables);
+    for (size_t i = 0; i < merged; ++i) {
+      sources.push_back(std::make_unique<TableSource>(parent_tables_.tables()[i]));
+    }
+    std::unique_ptr<TableWriter> writer;
+    MergedSource entries(std::move(sources));
+    for (TableEntry entry; TRY(entries.Next(entry));) {
+      WrittenSpace* const space = ClipToSpace(entry);
+      if (space == nullptr) {
+        continue;
+      }
+      if (entries.origin() < own_sources) {
+        space->covered += entry.count;
+      }
+      if (writer == nullptr) {
+        writer = std::make_unique<TableWriter>(TRY(core_->files().CreateFile("tmp/table")));
+      }
+      TRY(writer->Add(entry));
+    }
+    TRY(CheckCovered());
+    if (writer != nullptr) {
+      const TableRef ref = TRY(writer->Finish(true));
+      writer.reset();
+      TRY(MoveToObjects("tmp/table", ref.name));
+      counts_.stored_bytes += ref.file_bytes;
+      root.tables.push_back(ref);
+    }
+    root.tables.insert(root.tables.end(), parent_.tables.begin() + static_cast<ptrdiff_t>(merged),
+                       parent_.tables.end());
+    return {};
+  }
+
+  // The space that an entry is of, and the entry as far as the space goes; null when it means
+  // nothing.
+  WrittenSpace* ClipToSpace(TableEntry& entry) {
+    for (WrittenSpace& space : spaces_) {
+      const uint64_t blocks = space.space.block_count();
+      if (space.number == KeySpace(entry.first)) {
+        entry.count = std::min(entry.end(), TableKey(space.number, blocks)) -
+                      std::min(entry.first, TableKey(space.number, blocks));
+        return entry.count > 0 ? &space : nullptr;
+      }
+    }
+    return nullptr;
+  }
+
+  Status CheckCovered() {
+    for (const WrittenSpace& space : spaces_) {
+      if (!space.inherited && space.covered != space.space.block_count()) {
+        return Error::Make(ErrorCode::kInvalidArgument,
+                           "space {} has {} blocks, {} were given, and the parent has no such "
+                           "space: a new space has to be given whole",
+                           space.space.name, space.space.block_count(), space.covered);
+      }
+    }
+    return {};
+  }
+
+  Status WriteState(SnapshotRoot& root, std::span<const uint8_t> state) {
+    if (state.size() > kMaxStateBytes) {
+      return Error::Make(ErrorCode::kInvalidArgument, "a state of {} bytes; the store takes {}",
+                         state.size(), kMaxStateBytes);
+    }
+    if (state.empty()) {
+      return {};
+    }
+    const std::vector<uint8_t> object = EncodeStateObject(state);
+    root.state = {.name = Sha256(object), .file_bytes = object.size(), .plain_bytes = state.size()};
+    root.info.state_bytes = state.size();
+    TRY(MakeObjectDirectory(root.state.name));
+    counts_.stored_bytes += object.size();
+    return WriteWholeFile(core_->files(), ObjectPath(root.state.name), object);
+  }
+
+  Status MakeObjectDirectory(const Hash& name) {
+    const std::string path = ObjectPath(name);
+    const std::string directory = path.substr(0, path.rfind('/'));
+    object_directories_.insert(directory);
+    return core_->files().CreateDirectory(directory);
+  }
+
+  Status MoveToObjects(const std::string& path, const Hash& name) {
+    TRY(MakeObjectDirectory(name));
+    return core_->files().Rename(path, ObjectPath(name));
+  }
+
+  Status WriteRoot(SnapshotRoot& root) {
+    StoreFiles& files = core_->files();
+    root.info.counts = counts_;
+    // Of fixed size, whatever the count is.
+    root.info.counts.stored_bytes += EncodeRoot(root).size();
+    counts_ = root.info.counts;
+    const std::vector<uint8_t> bytes = EncodeRoot(root);
+    root.info.id = SnapshotId(Sha256(bytes));
+    const std::string path = SnapshotPath(root.info.id);
+    if (core_->ReadRoot(root.info.id).ok()) {
+      return files.SyncDirectory("snapshots");  // the very same snapshot, for the second time
+    }
+    const Status written = WriteWholeFile(files, path, bytes);
+    const Status durable = written.ok() ? files.SyncDirectory("snapshots") : written;
+    if (!durable.ok()) {
+      // Nobody may find it after an error was reported. Its packs stay until this is certain.
+      (void)files.Remove(path).ok();
+    }
+    return durable;
+  }
+
+  // Given up last: whoever takes it next finds everything done.
+  std::unique_ptr<StoreFiles::Lock> lock_;
+  const std::shared_ptr<StoreCore> core_;
+  SnapshotRoot parent_;  // empty without one
+  TableStack parent_tables_;
+  std::vector<WrittenSpace> spaces_;
+
+  std::array<uint8_t, kStoreBlockBytes> block_;
+  ChunkCompressor compressor_;
+  uint32_t next_pack_;
+  std::unique_ptr<PackWriter> pack_;  // null: none is begun
+  ChunkIndex own_chunks_;
+  bool index_fresh_ = false;
+
+  PendingBlocks pending_;
+  uint64_t given_end_ = 0;                    // no key from here on was noted yet
+  std::vector<std::shared_ptr<Table>> runs_;  // of what did not fit into memory, oldest first
+  std::vector<std::string> run_paths_;
+  std::set<std::string> object_directories_;
+
+  WriterCounts counts_;
+  std::optional<Error> failed_;
+  bool committed_ = false;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<SnapshotWriter>> BeginStoreWriter(std::shared_ptr<StoreCore> core,
+                                                         const std::optional<SnapshotId>& parent,
+                                                         std::vector<StoredSpace> spaces) {
+  TRY(CheckSpaces(spaces));
+  const std::string& owner = core->tuning().owner;
+  std::unique_ptr<StoreFiles::Lock> lock = TRY(core->files().AcquireLock(
+      std::string(kLockPath), StoreFiles::LockMode::kExclusive,
+      fmt::format("pid {}{}{}", ::getpid(), owner.empty() ? "" : ", ", owner)));
+  const uint32_t next_pack = TRY(core->CleanUp());
+  std::optional<SnapshotRoot> root;
+  if (parent.has_value()) {
+    root = TRY(core->ReadRoot(*parent));
+  }
+  auto writer = std::make_unique<StoreWriter>(std::move(core), std::move(lock), next_pack);
+  TRY(writer->Start(std::move(root), std::move(spaces)));
+  return std::unique_ptr<SnapshotWriter>(std::move(writer));
+}
+
+size_t TablesToMerge(uint64_t own, const std::vector<TableRef>& tables, size_t most) {
+  size_t count = 0;
+  uint64_t sum = own;
+  const auto too_many = [&] { return tables.size() - count + 1 > most; };
+  // When there are too many: the newest, and older ones until one is as large as all of them.
+  // Waiting until then, an entry is written 3.4 times in 200 equal snapshots, 5.2 times in 1,000.
+  while (count < tables.size() && (too_many() || (count > 0 && tables[count].entries < sum))) {
+    sum += tables[count].entries;
+    ++count;
+  }
+  return count;
+}
+
+}  // namespace pacsvisor
