@@ -124,7 +124,7 @@ TEST_F(AgentTest, FreezesTheFileSystemsAndThawsThem) {
   for (int i = 0; i < 3; ++i) {
     guest.Expect("pacs-job wrote");
   }
-  guest.Send("touch /run/stop");
+  guest.SendToShell("touch /run/stop");
   EXPECT_THAT(guest.Expect("pacs-job umount"), testing::EndsWith("umount 0"));
   guest.machine().PressPowerButton();
   EXPECT_EQ(guest.WaitForEnd().reason, MachineEnd::Reason::kPowerOff);

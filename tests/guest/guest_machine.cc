@@ -90,6 +90,20 @@ void GuestMachine::Send(std::string_view line) {
   machine_->ConsoleInput(std::vector<uint8_t>(text.begin(), text.end()));
 }
 
+void GuestMachine::SendToShell(std::string_view line) {
+  {
+    std::unique_lock lock(mutex_);
+    const bool came = changed_.wait_for(lock, kDeadline, [&] {
+      return output_.find("root@(none)") != std::string::npos || ended_;
+    });
+    if (!came || ended_) {
+      ADD_FAILURE() << "no shell to type '" << line << "' at. The output:\n" << output_;
+      return;
+    }
+  }
+  Send(line);
+}
+
 std::string GuestMachine::Ask(const std::string& command) {
   Send(command);
   const std::string prefix = "ok " + command.substr(0, command.find(' '));

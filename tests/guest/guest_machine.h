@@ -27,6 +27,9 @@ class GuestMachine {
   // empty (and a test failure) when the machine ends or the deadline passes first.
   std::string Expect(std::string_view text);
   void Send(std::string_view line);  // and a newline
+  // The same to the test image's shell, once its prompt is there: what is typed before is lost when
+  // the guest opens its serial line anew.
+  void SendToShell(std::string_view line);
   // A command of the dirtier: the rest of its "ok COMMAND " line.
   std::string Ask(const std::string& command);
   // The number behind "key=" in an answer.

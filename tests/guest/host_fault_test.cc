@@ -88,7 +88,7 @@ class HostFault : public testing::Test {
   uint64_t LetGo() {
     guest_->Expect("pacs-job ready");
     const uint64_t start_ns = MonotonicNs();
-    guest_->Send("touch /run/go");
+    guest_->SendToShell("touch /run/go");
     return start_ns;
   }
   void ExpectEnded(const std::string& command, int status) {
@@ -125,7 +125,7 @@ busybox poweroff -f)job",
   const std::string kept = guest_->Expect("pacs-job kept");
   EXPECT_THAT(kept, HasSubstr("kept " + SumOf(disk, 8) + " - " + SumOf(disk, 8)));
   RunOnHost("rm " + place + "/filler");
-  guest_->Send("touch /run/room");
+  guest_->SendToShell("touch /run/room");
   ExpectEnded("put 50", 0);
   ExpectEnded("get 50", 0);
   const std::string log = End();
@@ -151,7 +151,7 @@ busybox poweroff -f)job",
         {.path = disk, .serial = "cut"});
   EXPECT_THAT(guest_->Expect("pacs-job before"), HasSubstr(whole));
   fs::resize_file(disk, 8 * kMiB);
-  guest_->Send("touch /run/cut");
+  guest_->SendToShell("touch /run/cut");
   ExpectEnded("dd if=/dev/vdc bs=1M iflag=direct skip=2 count=1", 0);
   ExpectEnded("dd if=/dev/vdc bs=1M iflag=direct skip=12 count=1", 1);
   ExpectEnded("put 14", 1);
@@ -159,7 +159,7 @@ busybox poweroff -f)job",
   EXPECT_EQ(fs::file_size(disk), 8 * kMiB);
   RunOnHost("(cat " + files_.Path("copy") + " >" + disk +
             ")");  // the same file, its contents again
-  guest_->Send("touch /run/whole");
+  guest_->SendToShell("touch /run/whole");
   EXPECT_THAT(guest_->Expect("pacs-job after"), HasSubstr(whole));
   ExpectEnded("put 14", 0);
   EXPECT_THAT(End(),

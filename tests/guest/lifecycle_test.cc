@@ -186,7 +186,7 @@ TEST_P(LifecyclePauses, GoesOnUnderLoadAndEndsByTheButton) {
       const HangWatch::Scope scope(watch_, "resuming");
       ASSERT_TRUE(guest.machine().Resume().ok());
     }
-    guest.Send("touch /run/stop");
+    guest.SendToShell("touch /run/stop");
     // The passes under way end, so that what was written before the last pause is verified.
     EXPECT_THAT(guest.Expect("pacs-job umount"), testing::EndsWith("umount 0"));
     guest.machine().PressPowerButton();

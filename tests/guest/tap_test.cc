@@ -134,13 +134,13 @@ TEST_F(TapGuest, CarriesTrafficBothWaysWithAndWithoutOffloads) {
   EXPECT_GT(FrameSize("rx", [] { EXPECT_GE(Iperf(" -R"), 48 * kMiB); }), 2000);
 
   // Now both kernels compute and check every checksum themselves.
-  guest_->Send("touch /run/off");
+  guest_->SendToShell("touch /run/off");
   EXPECT_THAT(guest_->Expect("pacs-job offloads"), testing::EndsWith("offloads off"));
   ExchangeFiles(guests_sum);
   EXPECT_LE(FrameSize("rx", [] { EXPECT_GE(Iperf(" -R"), 48 * kMiB); }), 1514);
   EXPECT_GE(Iperf(""), 48 * kMiB);
 
-  guest_->Send("touch /run/stop");
+  guest_->SendToShell("touch /run/stop");
   EXPECT_THAT(guest_->Expect("pacs-job bad checksums"), testing::EndsWith("checksums 0 0"));
   EXPECT_EQ(guest_->WaitForEnd().reason, MachineEnd::Reason::kPowerOff);
   // The host's side of the namespace.
