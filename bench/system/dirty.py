@@ -66,7 +66,7 @@ class Guest:
 
 
 def _describe(bench, memory_mib):
-    return machine.Machine(kernel=os.path.join(bench.build, "guests/dirtier/dirtier"),
+    return machine.Machine(kernel=os.path.join(bench.build, "guests/dirtier/dirtier.elf"),
                            memory_mib=memory_mib)
 
 

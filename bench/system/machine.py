@@ -97,7 +97,9 @@ class Running:
         """When the guest's first byte arrived."""
         ready, _, _ = select.select([self._process.stdout], [], [], timeout_s)
         now_ns = time.monotonic_ns()
-        if not ready:
+        if ready:
+            self._read()  # the end of output is readable as well
+        if not self._console and not self._lines:
             raise Failed(f"no byte from the guest in {timeout_s} s\n{self._last_words()}")
         return now_ns
 
