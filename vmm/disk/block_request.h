@@ -8,7 +8,11 @@
 #include <span>
 #include <string_view>
 
+#include "vmm/base/result.h"
+
 namespace pacsvisor {
+
+class DirtyBitmap;
 
 inline constexpr uint64_t kSectorSizeBytes = 512;
 
@@ -43,5 +47,11 @@ struct BlockRequest {
   int error_number = 0;     // 0 when done, else an errno
   uint32_t table_index = 0;
 };
+
+// Marks the blocks that `request` changes, if any. One that failed counts too: part of it may have
+// landed.
+void MarkChanged(const BlockRequest& request, uint32_t block_bytes, DirtyBitmap& dirty);
+// "write of 4096 bytes at byte 8192: …"
+Error FailureOf(const BlockRequest& request, int error_number);
 
 }  // namespace pacsvisor

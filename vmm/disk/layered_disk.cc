@@ -505,25 +505,18 @@ bool LayeredDisk::StartDraining() {
   return draining_;
 }
 
-// A failed change counts too: part of it may have landed. Merging changes nothing.
+// Merging changes nothing.
 void LayeredDisk::MarkDirty(const BlockRequest& request) {
-  if (ChangesDisk(request.operation) && !IsMerge(request)) {
-    const uint64_t first = request.offset_bytes / kBlockBytes;
-    const uint64_t end =
-        DivideRoundUp<uint64_t>(request.offset_bytes + request.size_bytes, kBlockBytes);
-    dirty_.MarkRange(BlockIndex(first), end - first);
+  if (!IsMerge(request)) {
+    MarkChanged(request, kBlockBytes, dirty_);
   }
 }
 
 void LayeredDisk::Report(const Operation& operation) {
   if (operation.error_number != 0) {
-    const BlockRequest& request = *operation.request;
     log_.Log(LogLevel::kError, "disk {}: {}{}", name_,
              operation.merge ? "merging layers into the image: " : "",
-             Error::FromErrno(operation.error_number, "{} of {} bytes at byte {}",
-                              BlockOperationName(request.operation), request.size_bytes,
-                              request.offset_bytes)
-                 .message());
+             FailureOf(*operation.request, operation.error_number).message());
   }
 }
 

@@ -190,23 +190,14 @@ void RawDisk::Drain() {
   }
 }
 
-// A failed change counts too: part of it may have landed.
 void RawDisk::MarkDirty(const BlockRequest& request) {
-  if (ChangesDisk(request.operation)) {
-    const uint64_t first = request.offset_bytes / kDirtyBlockBytes;
-    const uint64_t end =
-        DivideRoundUp<uint64_t>(request.offset_bytes + request.size_bytes, kDirtyBlockBytes);
-    dirty_.MarkRange(BlockIndex(first), end - first);
-  }
+  MarkChanged(request, kDirtyBlockBytes, dirty_);
 }
 
 void RawDisk::Report(const BlockRequest& request) {
   if (request.error_number != 0) {
     log_.Log(LogLevel::kError, "disk {}: {}", name_,
-             Error::FromErrno(request.error_number, "{} of {} bytes at byte {}",
-                              BlockOperationName(request.operation), request.size_bytes,
-                              request.offset_bytes)
-                 .message());
+             FailureOf(request, request.error_number).message());
   }
 }
 
