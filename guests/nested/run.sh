@@ -13,6 +13,7 @@
 #   --forward PORT:L1PORT  this host's 127.0.0.1:PORT leads to L1's L1PORT; repeatable
 #   --kernel 6.1|6.12    L1's own Debian kernel (6.1)
 #   --memory MIB         L1's memory (1536)
+#   --without FEATURE    of L1's processor (QEMU's name, such as popcnt); repeatable
 #   --cpus N             L1's processors (1; more have shown resets that are the emulation's own)
 #   --timeout SECONDS    the whole run's time limit (150)
 #   --quiet              the console goes to FOLDER/console.log only
@@ -26,7 +27,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 L1_MODULES=(virtio_pci virtio_blk virtio_net virtio_console kvm_amd tun virtiofs vhost_net)
 
 job='' out='' kernel=6.1 memory_mib=1536 cpus=1 timeout_s=150 quiet=no
-adds=() images=() settings=() forwards=()
+adds=() images=() settings=() forwards=() without=()
 
 parse_arguments() {
   while [ $# -gt 0 ]; do
@@ -44,6 +45,7 @@ parse_arguments() {
       --set) settings+=("$2") ;;
       --forward) forwards+=("$2") ;;
       --kernel) kernel=$2 ;;
+      --without) without+=("$2") ;;
       --memory) memory_mib=$2 ;;
       --cpus) cpus=$2 ;;
       --timeout) timeout_s=$2 ;;
@@ -129,7 +131,10 @@ compose_qemu() {
   # -xsave: QEMU 7.2 does not intercept XSETBV under SVM, a guest would lose its XCR0. What needs
   # XSAVE goes with it (Intel SDM volume 1, 13.1): `max` would go on claiming AVX, and a stock
   # kernel believes it: aesni_intel's self-test then ends in an invalid opcode.
-  local cpu=max,+svm,-xsave,-avx,-avx2,-fma,-f16c,-vaes,-pku
+  local cpu=max,+svm,-xsave,-avx,-avx2,-fma,-f16c,-vaes,-pku feature
+  for feature in "${without[@]}"; do
+    cpu+=,-$feature
+  done
   qemu=(qemu-system-x86_64 -M q35 -accel "tcg,thread=multi" -cpu "$cpu" -smp "$cpus"
     -m "$memory_mib" -nodefaults -display none -no-reboot -serial stdio
     -device "isa-debug-exit,iobase=0xf4,iosize=1"
