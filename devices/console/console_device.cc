@@ -41,7 +41,8 @@ Result<std::unique_ptr<ConsoleDevice>> ConsoleDevice::Create(ConsoleDeviceOption
   for (ConsoleDeviceOptions::NamedPort& port : options.ports) {
     TRY(CheckPortName(port.name));
     ports.push_back(std::make_unique<ConsolePort>(static_cast<uint32_t>(ports.size()), port.name,
-                                                  PortSocket(std::move(port.listener))));
+                                                  PortSocket(std::move(port.listener),
+                                                             std::move(port.line))));
   }
   std::unique_ptr<EventLoop> loop = TRY(EventLoop::Create(options.name));
   return std::unique_ptr<ConsoleDevice>(
