@@ -27,8 +27,8 @@ class LocalLine {
   void Close() EXCLUDES(mutex_);
   // All of it, or nothing where it does not fit.
   [[nodiscard]] bool Write(std::string_view bytes) EXCLUDES(mutex_);
-  // What has come, at least a byte; nothing by `deadline_ns` (CLOCK_MONOTONIC): empty, or as soon as
-  // `give_up`, which is asked often, says so.
+  // What has come, at least a byte; nothing by `deadline_ns` (CLOCK_MONOTONIC): empty, or as soon
+  // as `give_up`, which is asked often, says so.
   std::string Read(uint64_t deadline_ns, const std::function<bool()>& give_up) EXCLUDES(mutex_);
   // Whether somebody listens behind the far end.
   bool listened() EXCLUDES(mutex_);

@@ -30,7 +30,8 @@ std::string Words(const Json& error) {
     return "it gives no reason";
   }
   std::string words = found->get<std::string>().substr(0, kWordsLimitBytes);
-  std::ranges::replace_if(words, [](char c) { return c < ' ' || c > '~'; }, '?');
+  std::ranges::replace_if(
+      words, [](char c) { return c < ' ' || c > '~'; }, '?');
   return "'" + words + "'";
 }
 
@@ -46,9 +47,9 @@ void AgentDialogue::Close() {
 }
 
 Status AgentDialogue::Say(std::string_view text) {
-  return line_.Write(text) ? Status()
-                           : Error::Make(ErrorCode::kTimeout,
-                                         "the guest agent does not take what it is told");
+  return line_.Write(text)
+             ? Status()
+             : Error::Make(ErrorCode::kTimeout, "the guest agent does not take what it is told");
 }
 
 Status AgentDialogue::BeginSynchronizing() {

@@ -1,7 +1,6 @@
 // What is said to the guest's agent, and what it says (qemu-guest-agent's protocol: JSON by lines,
-// guest-sync-delimited). All that comes from there is the guest's: bounded in size and time, read as
-// JSON from outside, and shown to people only as printable text.
-// Threads: one at a time.
+// guest-sync-delimited). All that comes from there is the guest's: bounded in size and time, read
+// as JSON from outside, and shown to people only as printable text. Threads: one at a time.
 #pragma once
 
 #include <cstddef>

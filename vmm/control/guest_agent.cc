@@ -109,8 +109,7 @@ Status GuestAgent::SetTime(uint32_t timeout_ms, const std::function<bool()>& giv
   const AgentDialogue::Patience patience = Until(DeadlineIn(timeout_ms), give_up);
   Status set = dialogue_.Synchronize(patience);
   if (set.ok()) {
-    const Result<Json> answer =
-        dialogue_.Ask("guest-set-time", {{"time", RealtimeNs()}}, patience);
+    const Result<Json> answer = dialogue_.Ask("guest-set-time", {{"time", RealtimeNs()}}, patience);
     set = answer.ok() ? Status() : Status(answer.error());
   }
   dialogue_.Close();

@@ -2,9 +2,8 @@
 // thaw them, to set its clock.
 //
 // A freeze that may have come about, wholly or in part, is owed a thaw from the moment it is asked
-// for: one is sent whatever the answer is, and until one is confirmed the next freeze begins with it.
-// File systems that somebody else has frozen are left alone.
-// Threads: one at a time.
+// for: one is sent whatever the answer is, and until one is confirmed the next freeze begins with
+// it. File systems that somebody else has frozen are left alone. Threads: one at a time.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +27,8 @@ class GuestAgent {
   void OweThaw() { owes_thaw_ = true; }
 
   // Returns with every file system frozen, or an error that says why they are not: a thaw has been
-  // sent then. `give_up` is asked often. To be followed by Thaw in any case: nobody else is heard by
-  // the agent until then.
+  // sent then. `give_up` is asked often. To be followed by Thaw in any case: nobody else is heard
+  // by the agent until then.
   Status Freeze(uint32_t timeout_ms, const std::function<bool()>& give_up);
   // Where one is owed, asked for again and again until it is confirmed. An error says that the file
   // systems may be frozen still.

@@ -1,6 +1,6 @@
-// The guest's agent in the life of a machine: it freezes file systems for a snapshot, and thaws them
-// and sets the clock of a guest that was restored.
-// Threads: one at a time; a thread of its own does what nobody waits for.
+// The guest's agent in the life of a machine: it freezes file systems for a snapshot, and thaws
+// them and sets the clock of a guest that was restored. Threads: one at a time; a thread of its own
+// does what nobody waits for.
 #pragma once
 
 #include <atomic>
@@ -21,8 +21,8 @@ namespace pacsvisor {
 
 class MachineAgent {
  public:
-  static constexpr uint32_t kThawTimeoutMs = 10'000;     // after the pause of a snapshot
-  static constexpr uint32_t kWakeTimeoutMs = 30'000;     // of a restored guest: its host may be slow
+  static constexpr uint32_t kThawTimeoutMs = 10'000;  // after the pause of a snapshot
+  static constexpr uint32_t kWakeTimeoutMs = 30'000;  // of a restored guest: its host may be slow
   static constexpr uint32_t kSetTimeTimeoutMs = 30'000;  // nobody waits for it
 
   explicit MachineAgent(Machine& machine);  // borrowed

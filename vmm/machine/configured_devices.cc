@@ -106,8 +106,7 @@ Status AddConfiguredDevices(VirtioDevices& devices, const MachineConfig& config,
     std::unique_ptr<ConsoleDevice> console = TRY(ConsoleDevice::Create(
         {.name = "console0",
          .console = nullptr,
-         .ports = {
-             {.name = kGuestAgentPortName, .listener = host.agent, .line = ends.agent}}}));
+         .ports = {{.name = kGuestAgentPortName, .listener = host.agent, .line = ends.agent}}}));
     TRY(devices.Add(std::move(console)));
   }
   std::unique_ptr<VirtioRng> rng = TRY(VirtioRng::Create({}));

@@ -103,7 +103,8 @@ class Machine {
   const std::vector<SealedView*>& sealed_views() const;
   // Of memory; not started. Its threads: one at a time, while the machine runs or is paused.
   DirtyTracker& tracker();
-  // To the guest's agent; null where the machine has no port for one. Any thread, as LocalLine says.
+  // To the guest's agent; null where the machine has no port for one. Any thread, as LocalLine
+  // says.
   LocalLine* agent_line();
   // Whether Wait returns, or is about to. Any thread.
   bool Ended();

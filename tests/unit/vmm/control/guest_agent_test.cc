@@ -132,11 +132,10 @@ TEST_F(GuestAgentTest, RubbishInsteadOfAnAnswerIsNoFreeze) {
 
 TEST_F(GuestAgentTest, WhatComesBeforeTheDelimiterIsNoMatter) {
   ScriptedAgent guest(line_, [](ScriptedAgent& agent, const std::string& command) {
-    return command == kSync
-               ? std::optional("{\"return\": {}}\n\xff{\"return\": 1}\n\xff}}}\n" +
-                               std::string(200'000, 'x') + "\xff" + std::string(70'000, 'y') +
-                               "\n" + agent.Answer(command))
-               : std::nullopt;
+    return command == kSync ? std::optional("{\"return\": {}}\n\xff{\"return\": 1}\n\xff}}}\n" +
+                                            std::string(200'000, 'x') + "\xff" +
+                                            std::string(70'000, 'y') + "\n" + agent.Answer(command))
+                            : std::nullopt;
   });
   EXPECT_TRUE(Freeze().ok());
   EXPECT_TRUE(agent_.Thaw(kPatientMs).ok());

@@ -1,5 +1,5 @@
-// A guest's agent behind a LocalLine that answers as qemu-guest-agent does, but where a test's script
-// has it otherwise.
+// A guest's agent behind a LocalLine that answers as qemu-guest-agent does, but where a test's
+// script has it otherwise.
 #pragma once
 
 #include <array>
