@@ -40,7 +40,7 @@ void Step(const std::string& what) {
   }
 }
 
-bool Exists(const std::string& path) {
+bool IsThere(const std::string& path) {
   struct stat status = {};
   return lstat(path.c_str(), &status) == 0;
 }
@@ -120,10 +120,10 @@ Status Exchange(const MachineConfig& config, SwapDirection direction) {
     const bool restore = direction == SwapDirection::kRestore;
     const std::string comes = restore ? RestoredName(disk.path) : ReplacedName(disk.path);
     const std::string goes = restore ? ReplacedName(disk.path) : RestoredName(disk.path);
-    if (!Exists(comes)) {
+    if (!IsThere(comes)) {
       continue;
     }
-    if (Exists(disk.path)) {
+    if (IsThere(disk.path)) {
       TRY(Rename(disk.path, goes));
     }
     TRY(Rename(comes, disk.path));
@@ -149,7 +149,7 @@ Status SwapDisks(const MachineConfig& config, SwapDirection direction) {
   for (const DiskConfig& disk : config.disks) {
     const std::string comes =
         direction == SwapDirection::kRestore ? RestoredName(disk.path) : ReplacedName(disk.path);
-    if (!Exists(comes)) {
+    if (!IsThere(comes)) {
       return Error::Make(ErrorCode::kNotFound, "'{}' is not there: no disk was exchanged", comes);
     }
   }
@@ -159,7 +159,7 @@ Status SwapDisks(const MachineConfig& config, SwapDirection direction) {
 
 Status FinishDiskSwap(const MachineConfig& config) {
   const std::string path = RecordName(config);
-  if (path.empty() || !Exists(path)) {
+  if (path.empty() || !IsThere(path)) {
     return {};
   }
   const std::string text = TRY(ReadRecord(path));

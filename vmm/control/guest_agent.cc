@@ -13,14 +13,14 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr uint64_t kNsPerMs = 1'000'000;
+constexpr uint64_t kAgentNsPerMs = 1'000'000;
 // A freeze that failed delays the snapshot by no more than this; the thaw after the pause has its
 // own limit.
 constexpr uint32_t kThawAfterFailureMs = 1'000;
-constexpr uint64_t kThawAttemptNs = 2'000 * kNsPerMs;
+constexpr uint64_t kThawAttemptNs = 2'000 * kAgentNsPerMs;
 constexpr std::chrono::milliseconds kThawAgainAfter{100};
 
-uint64_t DeadlineIn(uint32_t timeout_ms) { return MonotonicNs() + timeout_ms * kNsPerMs; }
+uint64_t DeadlineIn(uint32_t timeout_ms) { return MonotonicNs() + timeout_ms * kAgentNsPerMs; }
 
 }  // namespace
 
