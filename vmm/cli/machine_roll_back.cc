@@ -49,6 +49,8 @@ Status MachineRollBack::Prepare() {
   }
   ProgressBar progress;
   files_.emplace(TRY(WriteRestoredDisks(*snapshot_, plan_.disks, progress)));
+  // Left from a roll-back that was killed: nobody shall take it for what this one replaces.
+  DropReplacedDisks(plan_.config);
   return cold_ ? Status() : Rehearse();
 }
 

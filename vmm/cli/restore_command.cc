@@ -247,6 +247,7 @@ Result<ExitStatus> Restore(const CommandOptions& given) {
     const std::string base = TRY(RuntimeBase());
     Result<RunningMachine> running = FindRunningMachine(base, plan.config.name);
     if (running.ok()) {
+      store.reset();
       MachineRollBack steps({.running = *std::move(running),
                              .plan = std::move(plan),
                              .snapshot = std::move(snapshot),

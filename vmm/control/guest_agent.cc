@@ -92,9 +92,13 @@ Status GuestAgent::Thaw(uint32_t timeout_ms) {
   const uint64_t deadline_ns = DeadlineIn(timeout_ms);
   Status thawed;
   while (owes_thaw_) {
-    thawed = ThawOnce(Until(std::min(deadline_ns, MonotonicNs() + kThawAttemptNs), {}));
-    owes_thaw_ = !thawed.ok();
-    if (thawed.ok() || MonotonicNs() >= deadline_ns || gone_()) {
+    Status attempt = ThawOnce(Until(std::min(deadline_ns, MonotonicNs() + kThawAttemptNs), {}));
+    owes_thaw_ = !attempt.ok();
+    // What the agent once said tells more than that it was cut short.
+    if (attempt.ok() || thawed.ok() || attempt.error().code() != ErrorCode::kTimeout) {
+      thawed = std::move(attempt);
+    }
+    if (!owes_thaw_ || MonotonicNs() >= deadline_ns || gone_()) {
       break;
     }
     std::this_thread::sleep_for(kThawAgainAfter);

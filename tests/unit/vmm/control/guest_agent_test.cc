@@ -125,7 +125,7 @@ TEST_F(GuestAgentTest, RubbishInsteadOfAnAnswerIsNoFreeze) {
         std::string(1'000'000, ' ')}) {
     SCOPED_TRACE(rubbish.substr(0, 40));
     ScriptedAgent guest(line_, DoesAndSays(kFreeze, rubbish));
-    FailToFreeze(guest);
+    EXPECT_FALSE(FailToFreeze(guest).message().empty());
     EXPECT_FALSE(agent_.owes_thaw());
   }
 }
@@ -176,7 +176,7 @@ TEST_F(GuestAgentTest, ThawThatNeverComesIsNamedAndStaysOwed) {
                                       : std::nullopt;
   });
   ASSERT_TRUE(Freeze().ok());
-  const Status thawed = agent_.Thaw(kShortMs);
+  const Status thawed = agent_.Thaw(20 * kShortMs);
   ASSERT_FALSE(thawed.ok());
   EXPECT_THAT(thawed.error().message(), HasSubstr("may be frozen still"));
   EXPECT_THAT(thawed.error().message(), HasSubstr("'never'"));
