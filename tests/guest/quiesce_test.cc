@@ -1,14 +1,15 @@
 // Snapshots by the program for which Debian's qemu-guest-agent holds a Linux's file systems still.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "tests/guest/agent_client.h"
-#include "tests/guest/guest_machine.h"
 #include "tests/guest/guest_process.h"
 #include "tests/guest/linux_guest.h"
 #include "vmm/base/clock.h"

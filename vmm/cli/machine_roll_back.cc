@@ -170,7 +170,9 @@ Status MachineRollBack::PutBack() {
 RollBackSteps::Life MachineRollBack::RunOld() {
   const auto open = [this]() -> Result<std::shared_ptr<SnapshotReader>> {
     const std::unique_ptr<Store> store = TRY(OpenStoreAt(kept_store_));
-    return std::shared_ptr<SnapshotReader>(TRY(store->OpenSnapshot(TRY(store->Resolve(kept_)))));
+    const SnapshotId id = TRY(store->Resolve(kept_));
+    std::shared_ptr<SnapshotReader> reader = TRY(store->OpenSnapshot(id));
+    return reader;
   };
   Result<std::shared_ptr<SnapshotReader>> kept = open();
   if (!kept.ok()) {
