@@ -40,8 +40,9 @@ Result<std::unique_ptr<ConsoleDevice>> ConsoleDevice::Create(ConsoleDeviceOption
   ports.push_back(std::make_unique<ConsolePort>(0, "console", std::move(console)));
   for (ConsoleDeviceOptions::NamedPort& port : options.ports) {
     TRY(CheckPortName(port.name));
-    ports.push_back(std::make_unique<ConsolePort>(static_cast<uint32_t>(ports.size()), port.name,
-                                                  PortSocket(std::move(port.listener))));
+    ports.push_back(
+        std::make_unique<ConsolePort>(static_cast<uint32_t>(ports.size()), port.name,
+                                      PortSocket(std::move(port.listener), std::move(port.line))));
   }
   std::unique_ptr<EventLoop> loop = TRY(EventLoop::Create(options.name));
   return std::unique_ptr<ConsoleDevice>(

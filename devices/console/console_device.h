@@ -25,6 +25,7 @@ struct ConsoleDeviceOptions {
   struct NamedPort {
     std::string name;                              // 1 to 64 printable characters, no '/'
     std::shared_ptr<const UnixListener> listener;  // the host's end
+    std::shared_ptr<LocalLine> line;               // likewise, this process's own; null: none
   };
   std::string name;  // "console0"
   // The host's end of port 0; none: the guest has no such console.

@@ -67,10 +67,17 @@ void ConsolePort::Bind(GuestMemory& memory, Virtqueue* receive, Virtqueue* trans
   broken_reason_.clear();
 }
 
+void ConsolePort::set_guest_open(bool open) {
+  guest_open_ = open;
+  if (exists()) {
+    socket_->SetListened(open);
+  }
+}
+
 void ConsolePort::Unbind() {
   receive_ = nullptr;
   transmit_ = nullptr;
-  guest_open_ = false;
+  set_guest_open(false);
   announcement_ = {};
   output_.reset();
   output_blocked_ = false;
@@ -274,7 +281,7 @@ Status ConsolePort::Load(const StateNode& node) {
                        "saved state: console port {} is '{}', this machine's is '{}'", id_, name,
                        name_);
   }
-  guest_open_ = TRY(node.Bool("guest_open"));
+  set_guest_open(TRY(node.Bool("guest_open")));
   announcement_.add = TRY(node.Bool("add"));
   announcement_.console = TRY(node.Bool("console"));
   announcement_.name = TRY(node.Bool("announce_name"));

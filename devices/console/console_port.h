@@ -1,6 +1,8 @@
 // One port of the console device: bytes between a pair of queues (virtio 1.2, 5.3.6) and a client
 // of a socket.
 //
+// The client may also be the process itself (PortSocket).
+//
 // Output: a port whose client does not read keeps the driver's buffers until it does, so that
 // neither the host's memory grows nor the worker waits. Two cases drop: nobody is connected; or the
 // port is a console, whose drivers wait for the device with the guest's interrupts off. Input: what
@@ -55,7 +57,7 @@ class ConsolePort {
 
   Announcement& announcement() { return announcement_; }
   bool guest_open() const { return guest_open_; }
-  void set_guest_open(bool open) { guest_open_ = open; }
+  void set_guest_open(bool open);
 
   // Moves bytes both ways as far as possible, then waits for what can go on. `run`: the queues may
   // be used.

@@ -1,5 +1,9 @@
 // The host's end of a console port: a Unix socket at a path, one client at a time. Further clients
 // wait until it has left. Nothing here blocks.
+//
+// The process itself may speak by a line of its own, and comes first: while that is open, it is the
+// client. Who was connected is sent away, so that no conversation is mixed with another, and those
+// that come wait in the socket as ever.
 // Threads: the loop's (before it runs: the owner's).
 #pragma once
 
@@ -12,6 +16,7 @@
 
 #include "devices/console/unix_listener.h"
 #include "vmm/base/event_loop.h"
+#include "vmm/base/local_line.h"
 #include "vmm/base/result.h"
 #include "vmm/base/unique_fd.h"
 
@@ -25,8 +30,12 @@ class PortSocket {
     kClosed,  // the client has left, or does not take anything any more
   };
 
-  explicit PortSocket(std::shared_ptr<const UnixListener> listener)
-      : listener_(std::move(listener)) {}
+  explicit PortSocket(std::shared_ptr<const UnixListener> listener,
+                      std::shared_ptr<LocalLine> line = nullptr)
+      : listener_(std::move(listener)), line_(std::move(line)) {}
+  PortSocket(PortSocket&&) = default;
+  PortSocket& operator=(PortSocket&&) = delete;
+  ~PortSocket();
 
   // `on_events` gets epoll's events of the client, or 0 when there may be one to accept. Both
   // outlive this, which stays where it is from here on.
@@ -36,7 +45,9 @@ class PortSocket {
   Status Watch(uint32_t client_events);
   void Unwatch();
 
-  bool connected() const { return client_.valid(); }
+  bool connected() const { return on_line_ || client_.valid(); }
+  // Whether the guest has the port open.
+  void SetListened(bool listened);
   // True when a client came.
   bool Accept();
   void Disconnect();
@@ -48,6 +59,8 @@ class PortSocket {
   Status WatchFd(int fd, uint32_t events);
 
   std::shared_ptr<const UnixListener> listener_;
+  std::shared_ptr<LocalLine> line_;  // null: none
+  bool on_line_ = false;             // the line is the client
   UniqueFd client_;
   EventLoop* loop_ = nullptr;
   std::function<void(uint32_t)> on_events_;

@@ -20,7 +20,11 @@ class DisconnectedBackend final : public NetworkBackend {
   bool link_up() const override { return false; }
 
  private:
-  const NetCapabilities capabilities_{};
+  // All there is: what is dropped needs nothing done to it, and a guest that was restored here
+  // keeps what it had agreed on with the network of before.
+  static constexpr NetOffloads kAll{
+      .checksum = true, .tcp4_segments = true, .tcp6_segments = true, .ecn_segments = true};
+  const NetCapabilities capabilities_{.from_guest = kAll, .to_guest = kAll};
 };
 
 }  // namespace pacsvisor

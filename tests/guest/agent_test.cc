@@ -2,9 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "tests/guest/agent_client.h"
 #include "tests/guest/linux_guest.h"
 #include "tests/unit/devices/console/socket_client.h"
 
@@ -13,16 +13,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-const std::string kAgent = std::string(PACSVISOR_GUEST_FILES) + "/agent";
-
-// The agent on the port of its name; a writer that shows whether the file system is frozen.
-constexpr char kJob[] = R"job(
-for port in /sys/class/virtio-ports/*; do
-  [ "$(cat $port/name)" = org.qemu.guest_agent.0 ] && device=/dev/${port##*/}
-done
+// A writer that shows whether the file system is frozen.
+const std::string kJob = std::string(kStartAgent) + R"job(
 mkdir -p /run/fs; mount /dev/vdc /run/fs
-export LD_LIBRARY_PATH=/run/job/agent/usr/lib/x86_64-linux-gnu:/run/job/agent/lib/x86_64-linux-gnu
-/run/job/agent/usr/sbin/qemu-ga -m virtio-serial -p $device -t /tmp -f /tmp/qga.pid &
 (n=0; until [ -e /run/stop ]; do
   n=$((n + 1)); echo $n >/run/fs/count; sync -f /run/fs/count; echo pacs-job wrote $n
   sleep 0.05
@@ -33,54 +26,13 @@ echo pacs-job agent $device
 class AgentTest : public testing::Test {
  protected:
   AgentTest() {
-    EXPECT_TRUE(std::filesystem::exists(kAgent)) << "run 'bash tests/guest/prepare.sh'";
-    config_ = LinuxConfig(files_, kJob, 2, 256 * kMiB, {kAgent});
+    config_ = LinuxConfig(files_, kJob, 2, 256 * kMiB, {AgentFiles()});
     config_.disks.push_back({.path = files_.MakeFileSystem("fs", 32 * kMiB), .serial = "fs"});
     config_.agent_enabled = true;
   }
 
   GuestFiles files_;
   MachineConfig config_;
-};
-
-// A conversation: one line of JSON each way.
-class Agent {
- public:
-  explicit Agent(const std::string& socket) : client_(socket) {
-    EXPECT_TRUE(client_.connected());
-    // What an earlier client left half said ends here; the answer's 0xff says where to begin.
-    EXPECT_TRUE(client_.Write("\xff"));
-    Send({{"execute", "guest-sync-delimited"}, {"arguments", {{"id", 4711}}}});
-    while (true) {
-      const std::string byte = client_.Read(1);
-      if (byte.empty() || byte[0] == '\xff') {
-        break;
-      }
-    }
-    EXPECT_EQ(Receive(), 4711);
-  }
-
-  Json Ask(const std::string& command) {
-    Send({{"execute", command}});
-    return Receive();
-  }
-
- private:
-  void Send(const Json& request) { EXPECT_TRUE(client_.Write(request.dump() + "\n")); }
-  Json Receive() {
-    std::string line;
-    for (std::string byte; (byte = client_.Read(1)) != "\n" && !byte.empty();) {
-      line += byte;
-    }
-    const Json answer = Json::parse(line, nullptr, false);
-    if (!answer.is_object() || !answer.contains("return")) {
-      ADD_FAILURE() << "the agent's answer: '" << line << "'";
-      return {};
-    }
-    return answer["return"];
-  }
-
-  console_test::SocketClient client_;
 };
 
 bool Supports(const Json& info, const std::string& command) {
@@ -98,7 +50,7 @@ TEST_F(AgentTest, FreezesTheFileSystemsAndThawsThem) {
   guest.Start();
   EXPECT_THAT(guest.Expect("pacs-job agent"), testing::HasSubstr("/dev/vport"));
   guest.Expect("pacs-job wrote");
-  Agent agent(socket);
+  AgentClient agent(socket);
   EXPECT_EQ(agent.Ask("guest-ping"), Json::object());
   const Json info = agent.Ask("guest-info");
   EXPECT_TRUE(info["version"].is_string());
@@ -142,7 +94,7 @@ TEST_F(AgentTest, AnswersOneClientAfterAnother) {
       console_test::SocketClient rude(socket);
       ASSERT_TRUE(rude.connected() && rude.Write(R"({"execute": "guest-)"));
     }
-    EXPECT_EQ(Agent(socket).Ask("guest-ping"), Json::object());
+    EXPECT_EQ(AgentClient(socket).Ask("guest-ping"), Json::object());
   }
 }
 

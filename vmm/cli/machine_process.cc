@@ -55,9 +55,11 @@ Result<UniqueFd> OpenConsoleLog(const std::string& path) {
 // Where the guest's console goes: standard output, and a file when the configuration names one.
 class ConsoleOutputs {
  public:
-  static Result<std::unique_ptr<ConsoleOutputs>> Start(UniqueFd log) {
+  static Result<std::unique_ptr<ConsoleOutputs>> Start(bool on_screen, UniqueFd log) {
     auto outputs = std::make_unique<ConsoleOutputs>();
-    outputs->screen_ = TRY(ConsoleWriter::Start(STDOUT_FILENO));
+    if (on_screen) {
+      outputs->screen_ = TRY(ConsoleWriter::Start(STDOUT_FILENO));
+    }
     if (log.valid()) {
       const int number = log.get();
       outputs->log_ = TRY(ConsoleWriter::Start(number, std::move(log)));
@@ -66,15 +68,19 @@ class ConsoleOutputs {
   }
 
   void Write(std::span<const uint8_t> bytes) {
-    screen_->Write(bytes);
+    if (screen_ != nullptr) {
+      screen_->Write(bytes);
+    }
     if (log_ != nullptr) {
       log_->Write(bytes);
     }
   }
   // On the screen only: our own words are not the guest's.
   void Say(const std::string& text) {
-    // Characters as bytes.
-    screen_->Write({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+    if (screen_ != nullptr) {
+      // Characters as bytes.
+      screen_->Write({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+    }
   }
 
  private:
@@ -149,11 +155,11 @@ Result<MachineEnd> Run(const MachineConfig& config, const MachinePlace& place,
     RawTerminal::Restore();
   }));
   const std::unique_ptr<ConsoleOutputs> outputs =
-      TRY(ConsoleOutputs::Start(std::move(host.console_log)));
+      TRY(ConsoleOutputs::Start(place.has_console, std::move(host.console_log)));
   MachineSession session(
       std::move(description), MachineFactoryOf(config, std::move(host.resources), std::move(from)),
       [&outputs](std::span<const uint8_t> bytes) { outputs->Write(bytes); },
-      [&forced_end] { forced_end->Arm(); });
+      [&forced_end] { forced_end->Arm(); }, place.on_start);
   const auto user =
       TRY(UserInput::Start(std::move(host.signals), place.has_terminal, session,
                            [&outputs](const std::string& text) { outputs->Say(text); }));

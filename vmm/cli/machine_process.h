@@ -24,6 +24,9 @@ struct MachinePlace {
   std::string image_records;
   int64_t pid = 0;            // by which the machine is known outside
   bool has_terminal = false;  // standard input is a terminal, and ours
+  bool has_console = true;    // standard output is the guest's console
+  // Called once the guest runs, and is thawed where it was frozen. Does not wait.
+  std::function<void()> on_start;
   // Called where the process ends without unwinding: what shall not stay behind. Does not wait.
   std::function<void()> last;
 };

@@ -1,15 +1,20 @@
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <utility>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/cli/command.h"
+#include "vmm/cli/machine_roll_back.h"
 #include "vmm/cli/process_setup.h"
 #include "vmm/cli/progress_bar.h"
 #include "vmm/cli/restored_disks.h"
 #include "vmm/cli/run_loop.h"
 #include "vmm/cli/standard_streams.h"
 #include "vmm/cli/store_path.h"
+#include "vmm/control/object_reader.h"
 #include "vmm/control/runtime_directory.h"
 #include "vmm/machine/config_text.h"
 #include "vmm/sandbox/privileges.h"
@@ -21,12 +26,19 @@ constexpr char kRestoreFooter[] =
     R"(The machine runs in this process until it ends, as with 'pacsvisor run': its serial console is
 on the terminal, Ctrl-] x presses the power button.
 
-In place (no --name): the machine of the snapshot goes back to it. It must not be running. What its
-disks hold now is kept first, as a snapshot of its own "before roll-back to ID" (--discard: is not).
+In place (no --name): the machine of the snapshot goes back to it. What it is now is kept first, as a
+snapshot "before roll-back to ID" (--discard: is not). A machine that runs is replaced only when the
+restored one is ready: it is built beside, needs as much memory again, and the running one stands still
+from the moment it is kept until then. If anything fails the old one goes on, at the worst from the
+snapshot that was kept, in this process. (With --discard a failure after its end leaves it stopped, with
+its disks as they were.)
 
 Beside the old one (--name NEW): a machine of its own, with disks in --directory. It is isolated: its
 cards keep their addresses, and reach nothing. --forward lets this host in; --network live connects it
 as the old one was, and is refused while that one runs.
+
+A quiesced snapshot holds file systems that stand still: they are thawed before the restore is reported
+as done. The guest agent, where there is one, also sets the guest's clock.
 
 Exit status: as 'pacsvisor run'; 1 also when nothing could be restored: nothing was changed then.
 
@@ -47,6 +59,7 @@ struct CommandOptions {
   uint32_t cpus = 0;
   bool cold = false;
   bool discard = false;
+  bool json = false;
   std::string log_level = "info";
 };
 
@@ -79,6 +92,10 @@ Result<RestoreOptions> ReadOptions(const CommandOptions& given) {
         "--forward and --directory are for a machine beside the old one: add --name");
   }
   return options;
+}
+
+RestoredClock ClockOf(const CommandOptions& given) {
+  return given.clock == "advance" ? RestoredClock::kAdvance : RestoredClock::kContinue;
 }
 
 // No address, name or AE title twice in a hospital's network.
@@ -127,6 +144,7 @@ class Preparation {
         given_(given) {}
 
   const MachineConfig& config() const { return plan_.config; }
+  const std::string& kept() const { return kept_; }  // the snapshot's id; empty: none
 
   Result<std::shared_ptr<const RestorePoint>> Prepare() {
     const bool in_place = options_.new_name.empty();
@@ -136,17 +154,19 @@ class Preparation {
     } else {
       TRY(MakeDirectory(options_, plan_.config));
     }
-    TRY(WriteRestoredDisks(
-        *snapshot_, plan_.disks,
-        in_place ? NewDiskFile::Existing::kReplace : NewDiskFile::Existing::kRefuse, progress));
+    if (in_place) {
+      const RestoredFiles files = TRY(WriteRestoredDisks(*snapshot_, plan_.disks, progress));
+      TRY(ExchangeDisks(plan_.config, SwapDirection::kRestore));
+      DropReplacedDisks(plan_.config);
+    } else {
+      TRY(WriteNewDisks(*snapshot_, plan_.disks, progress));
+    }
     store_.reset();
     if (given_.cold) {
       return std::shared_ptr<const RestorePoint>();
     }
     return std::make_shared<const RestorePoint>(RestorePoint{
-        .snapshot = std::move(snapshot_),
-        .clock = given_.clock == "advance" ? RestoredClock::kAdvance : RestoredClock::kContinue,
-        .continues = true});
+        .snapshot = std::move(snapshot_), .clock = ClockOf(given_), .continues = true});
   }
 
  private:
@@ -165,6 +185,7 @@ class Preparation {
     const SnapshotInfo kept =
         TRY(KeepDisks(*store_, snapshot_->info().id, plan_.config,
                       "before roll-back to " + snapshot_->info().id.Short(), progress));
+    kept_ = kept.id.Hex();
     Log(LogLevel::kInfo, "what the disks held is kept as snapshot {}", kept.id.Short());
     if (!plan_.config.sandbox.user.empty()) {
       const User user = TRY(FindUser(plan_.config.sandbox.user));
@@ -178,6 +199,35 @@ class Preparation {
   RestorePlan plan_;
   const RestoreOptions options_;
   const CommandOptions& given_;
+  std::string kept_;
+};
+
+// One object on standard output, once the guest runs (and is thawed).
+class StartReport {
+ public:
+  StartReport(const SnapshotInfo& snapshot, const std::string& machine)
+      : snapshot_(snapshot.id.Hex()),
+        consistency_(snapshot.draft.consistency),
+        machine_(machine),
+        begun_ns_(MonotonicNs()) {}
+
+  void Print(const StartedMachine& started, const std::string& kept) const {
+    pacsvisor::Print(stdout, "{}\n",
+                     DumpJson({{"id", snapshot_},
+                               {"consistency", consistency_},
+                               {"name", machine_},
+                               {"pid", started.pid},
+                               {"control_socket", started.control_socket},
+                               {"kept", kept},
+                               {"started_ns", MonotonicNs() - begun_ns_}}));
+    std::fflush(stdout);
+  }
+
+ private:
+  const std::string snapshot_;
+  const std::string consistency_;
+  const std::string machine_;
+  const uint64_t begun_ns_;
 };
 
 Result<ExitStatus> Restore(const CommandOptions& given) {
@@ -187,8 +237,32 @@ Result<ExitStatus> Restore(const CommandOptions& given) {
   std::shared_ptr<SnapshotReader> snapshot = TRY(store->OpenSnapshot(id));
   RestorePlan plan = TRY(PlanRestore(snapshot->info(), options));
   TRY(CheckLive(options, snapshot->info().draft.machine));
+  const StartReport report(snapshot->info(), plan.config.name);
+  const auto on_start = [&](const StartedMachine& started, const std::string& kept) {
+    if (given.json) {
+      report.Print(started, kept);
+    }
+  };
+  if (options.new_name.empty()) {
+    const std::string base = TRY(RuntimeBase());
+    Result<RunningMachine> running = FindRunningMachine(base, plan.config.name);
+    if (running.ok()) {
+      store.reset();
+      MachineRollBack steps({.running = *std::move(running),
+                             .plan = std::move(plan),
+                             .snapshot = std::move(snapshot),
+                             .clock = ClockOf(given),
+                             .cold = given.cold,
+                             .console = !given.json,
+                             .on_start = on_start});
+      return RollBackRunning(steps, !given.discard);
+    }
+  }
   Preparation preparation(std::move(store), std::move(snapshot), std::move(plan), options, given);
-  return RunPreparedMachine(preparation.config(), [&preparation] { return preparation.Prepare(); });
+  return RunPreparedMachine(
+      preparation.config(), [&preparation] { return preparation.Prepare(); },
+      {.console = !given.json,
+       .on_start = [&](const StartedMachine& started) { on_start(started, preparation.kept()); }});
 }
 
 }  // namespace
@@ -216,7 +290,10 @@ void AddRestoreCommand(CLI::App& app, ExitStatus* status) {
   command->add_option("--memory", options->memory, "With --cold: such as 8G");
   command->add_option("--cpus", options->cpus, "With --cold")
       ->check(CLI::Range(1u, MachineConfig::kMaxCpus));
-  command->add_flag("--discard", options->discard, "In place: do not keep what the disks hold now");
+  command->add_flag("--discard", options->discard, "In place: do not keep what the machine is now");
+  command->add_flag("--json", options->json,
+                    "Print a JSON object once the guest runs: id, name, pid, control_socket, kept, "
+                    "started_ns; its console is not on standard output then");
   command
       ->add_option("--log-level", options->log_level,
                    "trace, debug, info, warning, error or off; default: info")

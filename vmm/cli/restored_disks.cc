@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <memory>
 
 #include "vmm/base/clock.h"
+#include "vmm/cli/disk_facts.h"
+#include "vmm/cli/new_disk_file.h"
 #include "vmm/disk/layered_disk.h"
 #include "vmm/snapshot/disks_snapshot.h"
 
@@ -56,6 +59,14 @@ Status WriteDisk(SnapshotReader& snapshot, const RestorePlan::Disk& disk, int fd
   return {};
 }
 
+uint64_t TotalBytes(const std::vector<RestorePlan::Disk>& disks) {
+  uint64_t bytes = 0;
+  for (const RestorePlan::Disk& disk : disks) {
+    bytes += disk.size_bytes;
+  }
+  return bytes;
+}
+
 class ProgressObserver : public CaptureObserver {
  public:
   explicit ProgressObserver(ProgressBar& progress) : progress_(progress) {}
@@ -70,16 +81,13 @@ class ProgressObserver : public CaptureObserver {
 
 }  // namespace
 
-Status WriteRestoredDisks(SnapshotReader& snapshot, const std::vector<RestorePlan::Disk>& disks,
-                          NewDiskFile::Existing existing, ProgressBar& progress) {
-  uint64_t total_bytes = 0;
-  for (const RestorePlan::Disk& disk : disks) {
-    total_bytes += disk.size_bytes;
-  }
+Status WriteNewDisks(SnapshotReader& snapshot, const std::vector<RestorePlan::Disk>& disks,
+                     ProgressBar& progress) {
+  const uint64_t total_bytes = TotalBytes(disks);
   std::vector<NewDiskFile> files;
   uint64_t done_bytes = 0;
   for (const RestorePlan::Disk& disk : disks) {
-    files.push_back(TRY(NewDiskFile::Create(disk.path, existing)));
+    files.push_back(TRY(NewDiskFile::Create(disk.path, NewDiskFile::Existing::kRefuse)));
     TRY(WriteDisk(snapshot, disk, files.back().fd(), done_bytes, total_bytes, progress));
     done_bytes += disk.size_bytes;
   }
@@ -88,6 +96,46 @@ Status WriteRestoredDisks(SnapshotReader& snapshot, const std::vector<RestorePla
     TRY(file.Finish());
   }
   return {};
+}
+
+Result<RestoredFiles> WriteRestoredDisks(SnapshotReader& snapshot,
+                                         const std::vector<RestorePlan::Disk>& disks,
+                                         ProgressBar& progress) {
+  std::vector<std::string> paths;
+  for (const RestorePlan::Disk& disk : disks) {
+    paths.push_back(disk.path);
+  }
+  RestoredFiles files = TRY(RestoredFiles::Create(paths));
+  uint64_t done_bytes = 0;
+  for (size_t i = 0; i < disks.size(); ++i) {
+    TRY(WriteDisk(snapshot, disks[i], files.fd(i), done_bytes, TotalBytes(disks), progress));
+    done_bytes += disks[i].size_bytes;
+  }
+  progress.Clear();
+  TRY(files.Sync());
+  return files;
+}
+
+Status ExchangeDisks(const MachineConfig& config, SwapDirection direction) {
+  std::vector<ImageLock> claims;
+  for (const DiskConfig& disk : config.disks) {
+    if (HasLayers(disk.path)) {
+      return Error::Make(ErrorCode::kBusy,
+                         "'{}' holds what a machine last wrote to an earlier disk of this name: it "
+                         "would be taken for the new one's; move or remove that directory first",
+                         LayerDirectoryOf(disk.path));
+    }
+    if (!std::filesystem::exists(disk.path)) {
+      continue;
+    }
+    if (!std::filesystem::is_regular_file(disk.path)) {
+      return Error::Make(ErrorCode::kInvalidArgument, "'{}' is no file and is not replaced",
+                         disk.path);
+    }
+    TRY(CheckUnused(disk.path));
+    claims.push_back(TRY(ImageLock::Acquire(disk.path, ImageLock::Mode::kExclusive, {})));
+  }
+  return SwapDisks(config, direction);
 }
 
 Status MergeLeftoverLayers(const MachineConfig& config, const ImageOwner& owner) {

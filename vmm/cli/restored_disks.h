@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "vmm/base/result.h"
-#include "vmm/cli/new_disk_file.h"
+#include "vmm/cli/disk_swap.h"
 #include "vmm/cli/progress_bar.h"
 #include "vmm/control/restore_plan.h"
 #include "vmm/disk/image_lock.h"
@@ -13,9 +13,17 @@
 
 namespace pacsvisor {
 
-// Each under its name only when all are whole: what was there stays until then.
-Status WriteRestoredDisks(SnapshotReader& snapshot, const std::vector<RestorePlan::Disk>& disks,
-                          NewDiskFile::Existing existing, ProgressBar& progress);
+// Of a new machine: each under its name only when all are whole.
+Status WriteNewDisks(SnapshotReader& snapshot, const std::vector<RestorePlan::Disk>& disks,
+                     ProgressBar& progress);
+
+// Beside the disks that they are to replace (disk_swap.h): whole and durable.
+Result<RestoredFiles> WriteRestoredDisks(SnapshotReader& snapshot,
+                                         const std::vector<RestorePlan::Disk>& disks,
+                                         ProgressBar& progress);
+
+// Disks that nobody uses, and that are whole without layers, are exchanged as one.
+Status ExchangeDisks(const MachineConfig& config, SwapDirection direction);
 
 // Layers that a killed machine left go into the images of `config`, of which nothing is running.
 Status MergeLeftoverLayers(const MachineConfig& config, const ImageOwner& owner);

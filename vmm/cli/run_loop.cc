@@ -7,7 +7,9 @@
 #include <optional>
 #include <utility>
 
+#include "vmm/base/event_fd.h"
 #include "vmm/base/log.h"
+#include "vmm/cli/disk_swap.h"
 #include "vmm/cli/machine_process.h"
 #include "vmm/cli/raw_terminal.h"
 #include "vmm/cli/standard_streams.h"
@@ -49,8 +51,11 @@ ExitStatus ReportEnd(const ChildEnd& end, const std::optional<Cgroup>& cgroup) {
   return ExitStatus::kFailed;
 }
 
-Result<ExitStatus> RunSupervised(const MachineConfig& config, const MachinePlace& place,
+Result<ExitStatus> RunSupervised(const MachineConfig& config, MachinePlace place,
                                  const std::shared_ptr<const RestorePoint>& from) {
+  const EventFd started = TRY(EventFd::Create());
+  const std::function<void()> on_start = place.on_start;
+  place.on_start = [&started] { started.Signal(); };
   std::optional<Cgroup> cgroup;
   if (config.limits.any()) {
     cgroup.emplace(TRY(Cgroup::Create(config.name, config.limits)));
@@ -59,7 +64,9 @@ Result<ExitStatus> RunSupervised(const MachineConfig& config, const MachinePlace
   const bool has_mode = place.has_terminal && tcgetattr(STDIN_FILENO, &before) == 0;
   const ChildEnd end =
       TRY(Supervise({.signals = {kEndSignals.begin(), kEndSignals.end()},
-                     .pid_namespace = config.sandbox.namespaces.pid},
+                     .pid_namespace = config.sandbox.namespaces.pid,
+                     .news_fd = started.fd(),
+                     .on_news = on_start},
                     [&] {
                       const Status joined = cgroup ? cgroup->Join() : Status();
                       return static_cast<int>(joined.ok() ? RunMachineProcess(config, place, from)
@@ -74,7 +81,8 @@ Result<ExitStatus> RunSupervised(const MachineConfig& config, const MachinePlace
 
 }  // namespace
 
-Result<ExitStatus> RunPreparedMachine(const MachineConfig& config, const PrepareMachine& prepare) {
+Result<ExitStatus> RunPreparedMachine(const MachineConfig& config, const PrepareMachine& prepare,
+                                      const RunOptions& options) {
   SetLogName(config.name);
   const std::string base = TRY(RuntimeBase());
   const RuntimeDirectory directory = TRY(RuntimeDirectory::Claim(base, config.name));
@@ -83,10 +91,18 @@ Result<ExitStatus> RunPreparedMachine(const MachineConfig& config, const Prepare
                      .image_records = TRY(ImageRecordDirectory(base)),
                      .pid = getpid(),
                      .has_terminal = RawTerminal::IsOurs(STDIN_FILENO),
+                     .has_console = options.console,
+                     .on_start = {},
                      .last = [] {}};
+  place.on_start = [&options, started = StartedMachine{place.pid, place.control_socket}] {
+    if (options.on_start) {
+      options.on_start(started);
+    }
+  };
+  TRY(FinishDiskSwap(config));
   const std::shared_ptr<const RestorePoint> from = TRY(prepare());
   BlockEndSignals();  // up to here one ends the process, which holds nothing yet
-  if (NeedsSupervisor(config)) {
+  if (NeedsSupervisor(config) || options.in_child) {
     return RunSupervised(config, place, from);
   }
   place.last = [&directory] { directory.Remove(); };

@@ -21,6 +21,19 @@ ExitStatus RunMachine(const std::string& config_path);
 // the machine's name claimed and no process of it there: makes what the machine then starts from
 // (null: its kernel). Blocks signals as above.
 using PrepareMachine = std::function<Result<std::shared_ptr<const RestorePoint>>()>;
-Result<ExitStatus> RunPreparedMachine(const MachineConfig& config, const PrepareMachine& prepare);
+struct StartedMachine {
+  int64_t pid = 0;  // by which it is known
+  std::string control_socket;
+};
+struct RunOptions {
+  bool console = true;  // the guest's is on standard output
+  // Called in the process of the caller when the guest runs (and is thawed, where it was frozen),
+  // once at most. Nothing may be looked up by path there.
+  std::function<void(const StartedMachine&)> on_start;
+  // This process runs no guest itself, and keeps its rights for what follows.
+  bool in_child = false;
+};
+Result<ExitStatus> RunPreparedMachine(const MachineConfig& config, const PrepareMachine& prepare,
+                                      const RunOptions& options = {});
 
 }  // namespace pacsvisor

@@ -29,6 +29,10 @@ Ctrl-C cancels it: nothing of it is kept. A second Ctrl-C leaves without waiting
 
 A pause longer than the budget fails nothing: the summary says so.
 
+With --quiesce the guest's agent (qemu-guest-agent; [agent] in VM.toml) freezes the file systems before
+the pause and thaws them directly after it. Where it does not answer in time the snapshot is taken all
+the same, as after a power cut, and a warning says why.
+
 Examples:
   pacsvisor snapshot pacs --message "before the upgrade"
   pacsvisor snapshot pacs --pause-budget 1ms
@@ -75,8 +79,10 @@ std::vector<std::pair<std::string, uint64_t>> MakeUpOfPause(const SnapshotResult
 }
 
 void PrintResult(const SnapshotResult& result, const std::string& machine, uint64_t budget_us) {
-  Print(stdout, "{}  {}  pause {}{}, durable after {}; {} dirty, {} unique, {} stored\n",
-        result.id.substr(0, kShortIdDigits), machine, FormatDuration(Figure(result, "pause_ns")),
+  Print(stdout, "{}  {}  {}pause {}{}, durable after {}; {} dirty, {} unique, {} stored\n",
+        result.id.substr(0, kShortIdDigits), machine,
+        result.consistency == "crash" ? "" : result.consistency + ", ",
+        FormatDuration(Figure(result, "pause_ns")),
         result.budget_met
             ? ""
             : fmt::format(" (over the budget of {})", FormatDuration(budget_us * 1'000)),
@@ -154,6 +160,9 @@ ExitStatus Snapshot(const SnapshotOptions& options) {
   }
   if (progress->error) {
     return Fail(*progress->error);
+  }
+  for (const std::string& warning : progress->result->warnings) {
+    Print(stderr, "pacsvisor: warning: {}\n", warning);
   }
   if (options.json) {
     Print(stdout, "{}\n", SnapshotProgressToJson(*progress));

@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <system_error>
 #include <utility>
 
 #include "vmm/base/clock.h"
 #include "vmm/base/unique_fd.h"
+#include "vmm/control/machine_agent.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/machine_subject.h"
 #include "vmm/snapshot/snapshot_taker.h"
@@ -57,6 +59,11 @@ SnapshotResult ResultOf(const TakenSnapshot& taken) {
   result.figures["unique_bytes"] = taken.info.counts.fresh_bytes;
   result.figures["stored_bytes"] = taken.info.counts.stored_bytes;
   result.consistency = taken.info.draft.consistency;
+  for (const char* key : {kNotQuiesced, kNotThawed}) {
+    if (const auto text = taken.info.draft.texts.find(key); text != taken.info.draft.texts.end()) {
+      result.warnings.push_back(text->second);
+    }
+  }
   result.budget_met = taken.info.draft.figures.at("budget_met") != 0;
   return result;
 }
@@ -64,11 +71,12 @@ SnapshotResult ResultOf(const TakenSnapshot& taken) {
 class MachineAdapter : public MachineRunner {
  public:
   MachineAdapter(std::unique_ptr<Machine> machine, std::shared_ptr<Store> store)
-      : machine_(std::move(machine)), store_(std::move(store)) {}
+      : machine_(std::move(machine)), store_(std::move(store)), agent_(*machine_) {}
 
   // Between Build and Start.
   Status Restore(const RestorePoint& from) {
     TRY(RestoreMachine(*machine_, *from.snapshot, from.clock));
+    restored_ = Restored{from.snapshot->info(), from.clock};
     if (store_ == nullptr || !from.continues) {
       return {};
     }
@@ -78,7 +86,10 @@ class MachineAdapter : public MachineRunner {
     return {};
   }
 
-  Status Start() override { return machine_->Start(); }
+  Status Start() override {
+    TRY(machine_->Start());
+    return restored_ ? agent_.WakeRestored(restored_->snapshot, restored_->clock) : Status();
+  }
   MachineEnd Wait() override { return machine_->Wait(); }
   Status Pause() override { return machine_->Pause(); }
   Status Resume() override { return machine_->Resume(); }
@@ -101,18 +112,16 @@ class MachineAdapter : public MachineRunner {
     if (store_ == nullptr) {
       return MachineRunner::Snapshot(request, observer);
     }
-    if (request.quiesce) {
-      return Error::Make(ErrorCode::kUnsupported,
-                         "this pacsvisor cannot quiesce a guest yet: take the snapshot without "
-                         "--quiesce, as after a power cut");
-    }
     TRY(MakeTaker());
+    const std::unique_ptr<Quiescer> quiescer =
+        request.quiesce ? agent_.ForSnapshot(request.quiesce_timeout_ms, observer) : nullptr;
     const MachineConfig& config = machine_->config();
     SnapshotOrder order{.machine = config.name,
                         .message = request.message,
                         .texts = {{"config", config.source_text},
                                   {"config_directory", config.source_directory},
                                   {"pacsvisor", PACSVISOR_VERSION}},
+                        .quiescer = quiescer.get(),
                         .pause_budget_ns = request.pause_budget_us * kNsPerUs};
     ObserverAdapter adapter(observer);
     const TakenSnapshot taken = TRY(taker_->Take(order, adapter));
@@ -130,6 +139,12 @@ class MachineAdapter : public MachineRunner {
 
   const std::unique_ptr<Machine> machine_;
   const std::shared_ptr<Store> store_;  // null: no snapshots
+  struct Restored {
+    SnapshotInfo snapshot;
+    RestoredClock clock;
+  };
+  std::optional<Restored> restored_;  // before the start
+  MachineAgent agent_;                // at the start, then the snapshot's thread
   // The snapshot's thread, or before the start.
   std::unique_ptr<MachineSubject> subject_;
   std::unique_ptr<SnapshotTaker> taker_;

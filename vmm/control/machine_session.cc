@@ -21,11 +21,13 @@ std::chrono::nanoseconds Until(uint64_t deadline_ns) {
 }  // namespace
 
 MachineSession::MachineSession(MachineDescription fixed, MachineFactory factory,
-                               ConsoleOutput output, std::function<void()> on_force)
+                               ConsoleOutput output, std::function<void()> on_force,
+                               std::function<void()> on_start)
     : fixed_(std::move(fixed)),
       factory_(std::move(factory)),
       output_(std::move(output)),
       on_force_(std::move(on_force)),
+      on_start_(std::move(on_start)),
       start_ns_(MonotonicNs()) {}
 
 Result<MachineEnd> MachineSession::Run() {
@@ -76,6 +78,9 @@ Result<MachineEnd> MachineSession::RunOnce() {
     runner->ForceStop();
   }
   changed_.notify_all();
+  if (const std::function<void()> on_start = std::exchange(on_start_, {})) {
+    on_start();
+  }
   MachineEnd exit = runner->Wait();
   MutexLock lock(mutex_);
   runner_ = nullptr;

@@ -30,9 +30,10 @@ class MachineSession : public MachineControl {
  public:
   // `fixed` is the description; its state and uptime are filled in here. `on_force` is called once,
   // from any thread, when the machine is to end by force, whether one is there or not: the time
-  // until Run returns is the host's from then on. It must not wait.
+  // until Run returns is the host's from then on. It must not wait. `on_start`: called once, by
+  // Run, when the first machine runs.
   MachineSession(MachineDescription fixed, MachineFactory factory, ConsoleOutput output,
-                 std::function<void()> on_force);
+                 std::function<void()> on_force, std::function<void()> on_start = {});
 
   // Builds, starts and waits; after a reset of the guest again, unless it is being stopped. A stop
   // that comes before the start leaves nothing to be started: kForced. Once.
@@ -89,6 +90,7 @@ class MachineSession : public MachineControl {
   const MachineFactory factory_;
   const ConsoleOutput output_;
   const std::function<void()> on_force_;
+  std::function<void()> on_start_;  // Run's; empty once it was called
   const uint64_t start_ns_;
   RateLimitedLog reset_log_;  // any thread
   // Held across a pause, a resume and the press of the button, so that these take turns.

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "vmm/base/result.h"
 
@@ -49,6 +50,7 @@ struct SnapshotResult {
   // "stored_bytes"; the make-up of the pause as "pause_kick_ns", "pause_state_ns", ….
   std::map<std::string, uint64_t> figures;
   std::string consistency = "crash";  // or "quiesced"
+  std::vector<std::string> warnings;  // what was asked for and did not come about
   bool budget_met = false;
 };
 

@@ -35,6 +35,13 @@ SnapshotResult ResultFromJson(const Json& json, ObjectReader* outer) {
     }
     result.figures[name] = figure.get<uint64_t>();
   }
+  for (const Json& warning : reader.List("warnings")) {
+    if (!warning.is_string()) {
+      reader.Fail("has 'warnings' of a wrong type");
+      continue;
+    }
+    result.warnings.push_back(warning.get<std::string>());
+  }
   if (!IsId(result.id) || !(result.parent.empty() || IsId(result.parent))) {
     reader.Fail("has an id that is none");
   }
@@ -108,6 +115,7 @@ std::string SnapshotProgressToJson(const SnapshotProgress& progress) {
                       {"parent", result.parent},
                       {"figures", result.figures.empty() ? Json::object() : Json(result.figures)},
                       {"consistency", result.consistency},
+                      {"warnings", result.warnings},
                       {"budget_met", result.budget_met}};
   }
   if (progress.error) {

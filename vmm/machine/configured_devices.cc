@@ -91,10 +91,10 @@ Result<std::unique_ptr<VirtioDevice>> MakeNet(const NetConfig& net, size_t index
 }  // namespace
 
 Status AddConfiguredDevices(VirtioDevices& devices, const MachineConfig& config,
-                            const HostResources& host, std::vector<SealedView*>& sealed_views) {
+                            const HostResources& host, DeviceEnds& ends) {
   for (size_t i = 0; i < config.disks.size(); ++i) {
     std::unique_ptr<VirtioDevice> disk =
-        TRY(MakeDisk(config.disks[i], i, host.disks[i], sealed_views));
+        TRY(MakeDisk(config.disks[i], i, host.disks[i], ends.sealed_views));
     TRY(devices.Add(std::move(disk)));
   }
   for (size_t i = 0; i < config.nets.size(); ++i) {
@@ -102,10 +102,11 @@ Status AddConfiguredDevices(VirtioDevices& devices, const MachineConfig& config,
     TRY(devices.Add(std::move(net)));
   }
   if (config.agent_enabled) {
-    std::unique_ptr<ConsoleDevice> console = TRY(
-        ConsoleDevice::Create({.name = "console0",
-                               .console = nullptr,
-                               .ports = {{.name = kGuestAgentPortName, .listener = host.agent}}}));
+    ends.agent = std::make_shared<LocalLine>();
+    std::unique_ptr<ConsoleDevice> console = TRY(ConsoleDevice::Create(
+        {.name = "console0",
+         .console = nullptr,
+         .ports = {{.name = kGuestAgentPortName, .listener = host.agent, .line = ends.agent}}}));
     TRY(devices.Add(std::move(console)));
   }
   std::unique_ptr<VirtioRng> rng = TRY(VirtioRng::Create({}));

@@ -20,7 +20,9 @@ Machine::~Machine() {
 
 GuestMemory& Machine::memory() { return *parts_->memory; }
 
-const std::vector<SealedView*>& Machine::sealed_views() const { return parts_->sealed_views; }
+const std::vector<SealedView*>& Machine::sealed_views() const { return parts_->ends.sealed_views; }
+
+LocalLine* Machine::agent_line() { return parts_->ends.agent.get(); }
 
 DirtyTracker& Machine::tracker() { return *parts_->tracking.tracker; }
 

@@ -33,6 +33,7 @@
 namespace pacsvisor {
 
 struct HostResources;
+class LocalLine;
 class SealedView;
 
 struct MachineEnd {
@@ -102,6 +103,11 @@ class Machine {
   const std::vector<SealedView*>& sealed_views() const;
   // Of memory; not started. Its threads: one at a time, while the machine runs or is paused.
   DirtyTracker& tracker();
+  // To the guest's agent; null where the machine has no port for one. Any thread, as LocalLine
+  // says.
+  LocalLine* agent_line();
+  // Whether Wait returns, or is about to. Any thread.
+  bool Ended();
   const MachineConfig& config() const { return config_; }
 
  private:
@@ -116,7 +122,6 @@ class Machine {
   void GoOn() REQUIRES(control_mutex_);
   Status SaveParts(StateNode& node) const;
   void End(MachineEnd::Reason reason, std::string report);
-  bool Ended();
 
   // Constant after Build.
   const MachineConfig config_;

@@ -88,7 +88,7 @@ Status Machine::BuildDevices() {
   TRY(parts.mmio.Insert(parts.platform_description.ecam.start.raw(),
                         parts.platform_description.ecam.size_bytes, parts.pci.ecam()));
   TRY(parts.ports.Insert(parts.platform_description.pci_config_port, 8, parts.pci.ports()));
-  return AddConfiguredDevices(parts.virtio, config_, *options_.host, parts.sealed_views);
+  return AddConfiguredDevices(parts.virtio, config_, *options_.host, parts.ends);
 }
 
 Status Machine::BuildVcpus() {

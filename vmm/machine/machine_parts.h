@@ -42,7 +42,7 @@ class Machine::Parts {
   const std::unique_ptr<KvmVm> vm;
   const PlatformDescription platform_description;
   MachineTracker tracking;
-  std::vector<SealedView*> sealed_views;  // the virtio devices'
+  DeviceEnds ends;  // the virtio devices'
   InterruptRoutes routes;
   KvmMsiController msi;
   KvmDoorbells doorbells;

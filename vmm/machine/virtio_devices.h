@@ -14,6 +14,7 @@
 namespace pacsvisor {
 
 struct HostResources;
+class LocalLine;
 class SealedView;
 
 // What a device is attached to; borrowed.
@@ -50,9 +51,15 @@ class VirtioDevices : public Pausable, public Stateful {
   std::vector<Slot> slots_;
 };
 
+// Ways into the devices; they own what they lead to.
+struct DeviceEnds {
+  std::vector<SealedView*> sealed_views;  // of the disks that can be frozen
+  std::shared_ptr<LocalLine> agent;       // null: the machine has no agent port
+};
+
 // The disks, networks, agent port and entropy source of a configuration, over the host's resources
-// opened for it. The disks that can be frozen are appended to `sealed_views`; the devices own them.
+// opened for it.
 Status AddConfiguredDevices(VirtioDevices& devices, const MachineConfig& config,
-                            const HostResources& host, std::vector<SealedView*>& sealed_views);
+                            const HostResources& host, DeviceEnds& ends);
 
 }  // namespace pacsvisor

@@ -53,8 +53,30 @@ Result<pid_t> Fork(bool pid_namespace) {
   return child;
 }
 
-ChildEnd WaitFor(pid_t child, int signals) {
+// Until a signal is there. A negative descriptor is not looked at.
+void WaitForSignal(int signals, int news, const std::function<void()>& on_news) {
+  std::array<pollfd, 2> entries = {{{.fd = signals, .events = POLLIN, .revents = 0},
+                                    {.fd = news, .events = POLLIN, .revents = 0}}};
+  while (entries[0].revents == 0) {
+    if (poll(entries.data(), entries.size(), -1) < 0) {
+      CHECK(errno == EINTR, "poll: {}", errno);
+      entries[0].revents = 0;
+      continue;
+    }
+    if (entries[1].revents != 0) {
+      entries[1].fd = -1;
+      on_news();
+    }
+  }
+}
+
+ChildEnd WaitFor(pid_t child, int signals, const SupervisorOptions& options) {
+  int news = options.news_fd;
   while (true) {
+    WaitForSignal(signals, news, [&news, &options] {
+      news = -1;
+      options.on_news();
+    });
     signalfd_siginfo info;
     if (read(signals, &info, sizeof(info)) != sizeof(info)) {
       CHECK(errno == EINTR, "signalfd: {}", errno);
@@ -93,7 +115,7 @@ Result<ChildEnd> Supervise(const SupervisorOptions& options, const std::function
     std::fflush(nullptr);
     _exit(status);  // what the supervisor has is the supervisor's to take down
   }
-  return WaitFor(child, signals.get());
+  return WaitFor(child, signals.get(), options);
 }
 
 Status DieWithSupervisor() {

@@ -21,6 +21,9 @@ struct SupervisorOptions {
   // Handed on to the child. They are blocked in this process, and in the child from its start.
   std::vector<int> signals;
   bool pid_namespace = false;  // the child is the first process of one (pid_namespaces(7))
+  // An eventfd that the child signals, once at most: `on_news` is then called in this process.
+  int news_fd = -1;
+  std::function<void()> on_news;
 };
 
 // Runs `body` in a child process, whose exit status is what it returns, and waits for its end. The

@@ -42,6 +42,10 @@ Status MemoryCapture::CopyAhead(CaptureObserver& observer) {
   if (options_.extent == Extent::kWhole) {
     TRY(CopyWhole(observer));
   }
+  return CopyAgain(observer);
+}
+
+Status MemoryCapture::CopyAgain(CaptureObserver& observer) {
   // The first round holds all since the last snapshot and says nothing of what follows.
   uint64_t before = ~uint64_t{0};
   while (true) {

@@ -1,7 +1,7 @@
 // Guest memory's part of a snapshot: copied ahead while the guest runs, round after round, until
 // what is left is little or does not shrink; the rest in the pause. DESIGN.md, section 6.
 //
-//   CopyAhead  the machine runs
+//   CopyAhead  the machine runs; CopyAgain where time went by since
 //   Harvest, CopyRest  in the pause
 //   Write      the machine runs again
 //   GiveBack   instead of a commit: what was taken is owed to the next snapshot
@@ -36,6 +36,7 @@ class MemoryCapture {
                 Options options);
 
   Status CopyAhead(CaptureObserver& observer);
+  Status CopyAgain(CaptureObserver& observer);
   Status Harvest();
   Status CopyRest();
   Status Write(CaptureObserver& observer);

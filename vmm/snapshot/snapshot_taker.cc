@@ -59,9 +59,7 @@ class SnapshotTaker::Attempt {
     for (DiskCapture& disk : disks_) {
       TRY(disk.Prepare());
     }
-    observer.OnProgress(CapturePhase::kPausing, 0, 0);
-    instant_ns_ = RealtimeNs();
-    TRY(subject_.AtInstant([this] { return Freeze(); }, pause_));
+    TRY(order_.quiescer == nullptr ? Pause(observer) : PauseQuiesced(observer));
     const std::vector<uint8_t> state = EncodeState(state_);
     TRY(memory_.Write(observer));
     for (DiskCapture& disk : disks_) {
@@ -73,6 +71,33 @@ class SnapshotTaker::Attempt {
     taken.info = TRY(writer_.Commit(Draft(), state));
     taken.durable_ns = MonotonicNs() - pause_.begun_ns;
     return taken;
+  }
+
+  Status Pause(CaptureObserver& observer) {
+    observer.OnProgress(CapturePhase::kPausing, 0, 0);
+    instant_ns_ = RealtimeNs();
+    return subject_.AtInstant([this] { return Freeze(); }, pause_);
+  }
+
+  // The guest's data stands still as short as can be: from here to directly after the pause.
+  Status PauseQuiesced(CaptureObserver& observer) {
+    const uint64_t begun_ns = MonotonicNs();
+    const Status frozen = order_.quiescer->Freeze();
+    figures_["freeze_ns"] = MonotonicNs() - begun_ns;
+    if (!frozen.ok()) {
+      texts_[kNotQuiesced] = frozen.error().message();
+    }
+    // What the guest wrote meanwhile is not left to the pause.
+    Status paused = memory_.CopyAgain(observer);
+    if (paused.ok()) {
+      paused = Pause(observer);
+    }
+    const Status thawed = order_.quiescer->Thaw();
+    figures_["frozen_ns"] = MonotonicNs() - begun_ns;
+    if (!thawed.ok()) {
+      texts_[kNotThawed] = thawed.error().message();
+    }
+    return paused;
   }
 
   // The state first: reading a vCPU may write guest memory, which the harvest then sees.
@@ -120,8 +145,11 @@ class SnapshotTaker::Attempt {
     draft.machine = order_.machine;
     draft.message = order_.message;
     draft.instant_ns = instant_ns_;
-    draft.consistency = order_.consistency;
+    if (order_.quiescer != nullptr && !texts_.contains(kNotQuiesced)) {
+      draft.consistency = kQuiesced;
+    }
     draft.texts = order_.texts;
+    draft.texts.insert(texts_.begin(), texts_.end());
     draft.texts["tracking"] = std::string(subject_.tracker().source_name());
     draft.figures = figures_;
     draft.begun_ns = pause_.begun_ns;
@@ -138,6 +166,7 @@ class SnapshotTaker::Attempt {
   PauseTimes pause_;
   StateNode state_;
   std::map<std::string, uint64_t> figures_;
+  std::map<std::string, std::string> texts_;
 };
 
 std::vector<StoredSpace> SnapshotTaker::Spaces() const {

@@ -15,16 +15,23 @@
 
 #include "vmm/base/result.h"
 #include "vmm/snapshot/capture_observer.h"
+#include "vmm/snapshot/quiescer.h"
 #include "vmm/snapshot/snapshot_subject.h"
 #include "vmm/store/store.h"
 
 namespace pacsvisor {
 
+inline constexpr char kQuiesced[] = "quiesced";  // a consistency; the other is "crash"
+inline constexpr char kNotQuiesced[] = "not_quiesced";
+inline constexpr char kNotThawed[] = "not_thawed";
+
 struct SnapshotOrder {
   std::string machine;
   std::string message;
-  std::string consistency = "crash";
   std::map<std::string, std::string> texts;
+  // Null: the record says "crash". Otherwise "quiesced", or why not as the text kNotQuiesced; what
+  // Thaw complains of as kNotThawed.
+  Quiescer* quiescer = nullptr;
   uint64_t pause_budget_ns = 5'000'000;
   uint64_t staging_bytes = 0;  // 0: an eighth of memory
 };

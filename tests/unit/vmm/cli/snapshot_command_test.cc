@@ -58,6 +58,22 @@ TEST_F(SnapshotCommandTest, SaysThatTheBudgetWasNotMet) {
   EXPECT_THAT(outcome.out, HasSubstr("pause 0.90 ms (over the budget of 0.50 ms)"));
 }
 
+TEST_F(SnapshotCommandTest, SaysWhetherTheGuestWasQuiescedAndWarnsIfNot) {
+  SnapshotProgress progress = FakeMachine::DoneSnapshot();
+  progress.result->consistency = "quiesced";
+  machine_.SetProgress({progress});
+  const Outcome quiesced = Run({"snapshot", "pacs", "--quiesce"});
+  EXPECT_THAT(quiesced.out, HasSubstr("pacs  quiesced, pause 0.90 ms"));
+  EXPECT_THAT(quiesced.err, IsEmpty());
+  progress.result->consistency = "crash";
+  progress.result->warnings = {"the guest agent does not answer in time"};
+  machine_.SetProgress({progress});
+  const Outcome crash = Run({"snapshot", "pacs", "--quiesce"});
+  EXPECT_EQ(crash.status, 0);
+  EXPECT_THAT(crash.out, HasSubstr("pacs  pause 0.90 ms"));
+  EXPECT_EQ(crash.err, "pacsvisor: warning: the guest agent does not answer in time\n");
+}
+
 TEST_F(SnapshotCommandTest, PrintsJson) {
   const Outcome outcome = Run({"snapshot", "pacs", "--json"});
   EXPECT_EQ(outcome.status, 0);

@@ -66,8 +66,9 @@ TEST(SnapshotJson, ProgressComesBackAsItWas) {
 
 // Each member in turn: left out, and of every other type.
 TEST(SnapshotJson, ProgressWithAnyMemberMissingOrWrongIsRefused) {
-  const nlohmann::json whole =
-      nlohmann::json::parse(SnapshotProgressToJson(FakeMachine::DoneSnapshot())).flatten();
+  SnapshotProgress done = FakeMachine::DoneSnapshot();
+  done.result->warnings = {"not quiesced"};
+  const nlohmann::json whole = nlohmann::json::parse(SnapshotProgressToJson(done)).flatten();
   const nlohmann::json wrong_values = {nullptr, "x", -1, 1.5, true};
   for (const auto& [pointer, right_value] : whole.items()) {
     for (const nlohmann::json& wrong_value : wrong_values) {
@@ -86,6 +87,13 @@ TEST(SnapshotJson, ProgressWithAnyMemberMissingOrWrongIsRefused) {
     shorter.erase(pointer);
     EXPECT_FALSE(SnapshotProgressFromJson(shorter.unflatten().dump()).ok()) << pointer;
   }
+}
+
+TEST(SnapshotJson, WarningsComeBackAsTheyWere) {
+  SnapshotProgress done = FakeMachine::DoneSnapshot();
+  done.result->warnings = {"not quiesced: \xc3\xa4", "frozen still"};
+  EXPECT_EQ(SnapshotProgressFromJson(SnapshotProgressToJson(done))->result->warnings,
+            done.result->warnings);
 }
 
 TEST(SnapshotJson, AnEndWithoutItsOutcomeIsRefused) {
