@@ -4,6 +4,7 @@
 #include "guests/dirtier/check.h"
 #include "guests/dirtier/fault.h"
 #include "guests/freestanding/cpu.h"
+#include "guests/freestanding/ring0.h"
 
 namespace pacsvisor::dirtier {
 namespace {
@@ -13,6 +14,8 @@ constexpr uint64_t kLooksPerSecondRunning = 250;
 
 // Hypervisors act on the request a little later.
 constexpr uint64_t kSecondsUntilOff = 2;
+
+constexpr uint64_t kLongestSleepMs = 60'000;
 
 constexpr std::string_view kEnds[] = {"time", "writes", "stop"};
 
@@ -55,6 +58,7 @@ void Console::Execute(std::string_view line, std::string_view separators) {
   if (command == "dirty") return Dirty(arguments);
   if (command == "checksum") return Checksum(arguments);
   if (command == "fault") return Fault(arguments);
+  if (command == "sleep") return Sleep(arguments);
   if (!TakeWord(line, separators).empty()) return Refuse(command, "unknown, or takes no words");
   if (command == "help") return Help();
   if (command == "memory") return Memory();
@@ -75,7 +79,7 @@ void Console::Refuse(std::string_view command, std::string_view why) {
 
 void Console::Help() {
   Ok("help").Text("commands",
-                  "memory,status,counter,gap,dirty,stop,checksum,verify,fault,poweroff");
+                  "memory,status,counter,gap,dirty,stop,checksum,verify,sleep,fault,poweroff");
 }
 
 void Console::Memory() {
@@ -185,6 +189,16 @@ void Console::Verify() {
   Line line = Ok("verify");
   line.Number("written", result.written).Number("bad", result.bad);
   if (result.bad != 0) line.Number("first_bad", result.first_bad);
+}
+
+void Console::Sleep(const Arguments& arguments) {
+  if (parts_.runs.running()) return Refuse("sleep", "a run is on: stop it first");
+  const auto text = arguments.Find("ms");
+  const auto ms = text ? ParseNumber(*text) : std::nullopt;
+  if (!ms || *ms == 0 || *ms > kLongestSleepMs) return Refuse("sleep", "ms= must be 1 to 60000");
+  Ok("sleep").Number("ms", *ms);
+  SleepFor(parts_.clock.hz() / 1000 * *ms);
+  Line(parts_.serial, "event", "woke").Number("ms", *ms);
 }
 
 void Console::Fault(const Arguments& arguments) {

@@ -52,6 +52,7 @@ class Console {
   void Stop();
   void Checksum(const Arguments& arguments);
   void Verify();
+  void Sleep(const Arguments& arguments);
   void Fault(const Arguments& arguments);
   void PowerOffMachine();
 

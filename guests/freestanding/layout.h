@@ -17,7 +17,8 @@
 #define TSS_BYTES 104
 #define TSS_STRIDE_BYTES 128
 
-#define IDT_ENTRIES 32
+#define IDT_ENTRIES 33  // exceptions, and the timer
+#define TIMER_VECTOR 32
 
 // Where application processors begin, in real mode: a page below 1 MiB.
 #define AP_START_PAGE 0x8000
@@ -27,3 +28,4 @@
 #define RING0_WRITE_MSR 1
 #define RING0_TRIPLE_FAULT 2
 #define RING0_HALT 3
+#define RING0_SLEEP 4

@@ -26,6 +26,12 @@ void WriteMsr(uint32_t index, uint64_t value) {
   Ring0Call(RING0_WRITE_MSR, &registers);
 }
 
+void SleepFor(uint64_t cycles) {
+  Ring0Registers registers{static_cast<uint32_t>(cycles), 0, 0,
+                           static_cast<uint32_t>(cycles >> 32)};
+  Ring0Call(RING0_SLEEP, &registers);
+}
+
 void HaltProcessor() {
   for (;;) Ring0Call(RING0_HALT, nullptr);
 }

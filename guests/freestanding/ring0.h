@@ -17,6 +17,10 @@ CpuidResult Cpuid(uint32_t leaf, uint32_t subleaf = 0);
 // A #GP (no such register) ends in an exception report.
 void WriteMsr(uint32_t index, uint64_t value);
 
+// Halts this processor until a timer of its own, armed for so many cycles of the TSC ahead, wakes
+// it. Switches its local APIC to x2APIC mode: nobody uses the xAPIC's registers afterwards.
+void SleepFor(uint64_t cycles);
+
 // Stops this processor for good.
 [[noreturn]] void HaltProcessor();
 

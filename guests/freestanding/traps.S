@@ -2,6 +2,15 @@
 
 #include "guests/freestanding/layout.h"
 
+#define MSR_APIC_BASE 0x1b
+#define APIC_X2APIC_ENABLED 0xc00
+#define MSR_TSC_DEADLINE 0x6e0
+#define MSR_X2APIC_EOI 0x80b
+#define MSR_X2APIC_SPURIOUS 0x80f
+#define APIC_SOFTWARE_ENABLED 0x1ff
+#define MSR_X2APIC_LVT_TIMER 0x832
+#define LVT_TSC_DEADLINE 0x40000
+
     .section .text.traps, "ax"
     .code64
 
@@ -17,6 +26,8 @@ trap_stubs:                              // TRAP_STUB_BYTES (traps.cc) apart
     .balign 16
     .if i == 3
     jmp breakpoint
+    .elseif i == TIMER_VECTOR
+    jmp timer_interrupt
     .else
     .if !HAS_ERROR_CODE(i)
     pushq $0
@@ -65,6 +76,8 @@ breakpoint:
     je .Lwrite_msr
     cmpl $RING0_TRIPLE_FAULT, %edi
     je .Ltriple_fault
+    cmpl $RING0_SLEEP, %edi
+    je .Lsleep
 1:  cli
     hlt
     jmp 1b
@@ -86,6 +99,42 @@ breakpoint:
 .Ltriple_fault:
     lidt no_idt
     ud2
+// The one timer of an idle processor: the local APIC's in TSC-deadline mode (SDM volume 3,
+// "TSC-Deadline Mode"). The deadline is made here, since only CPL 0 reads the TSC that it is
+// compared with on every KVM.
+.Lsleep:
+    movl $MSR_APIC_BASE, %ecx
+    rdmsr
+    orl $APIC_X2APIC_ENABLED, %eax
+    wrmsr
+    xorl %edx, %edx
+    movl $MSR_X2APIC_SPURIOUS, %ecx
+    movl $APIC_SOFTWARE_ENABLED, %eax
+    wrmsr
+    movl $MSR_X2APIC_LVT_TIMER, %ecx
+    movl $LVT_TSC_DEADLINE + TIMER_VECTOR, %eax
+    wrmsr
+    rdtsc
+    addl (%rsi), %eax
+    adcl 12(%rsi), %edx
+    movl $MSR_TSC_DEADLINE, %ecx
+    wrmsr
+    sti
+    hlt
+    cli
+    iretq
+timer_interrupt:
+    pushq %rax
+    pushq %rcx
+    pushq %rdx
+    movl $MSR_X2APIC_EOI, %ecx
+    xorl %eax, %eax
+    xorl %edx, %edx
+    wrmsr
+    popq %rdx
+    popq %rcx
+    popq %rax
+    iretq
 9:  pushq $0
     pushq $3
     jmp report

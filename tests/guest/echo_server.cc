@@ -4,14 +4,13 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#include <span>
-
 #include "vmm/base/check.h"
 
 namespace pacsvisor {
 
-EchoServer::EchoServer()
-    : listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)),
+EchoServer::EchoServer(Kind kind)
+    : kind_(kind),
+      listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)),
       ending_(EventFd::Create().value()) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -43,7 +42,7 @@ void EchoServer::Serve() {
     const UniqueFd connection(
         ::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (connection.valid()) {
-      Echo(connection.get());
+      kind_ == Kind::kStream ? EchoStream(connection.get()) : Echo(connection.get());
     }
   }
 }
@@ -61,16 +60,31 @@ void EchoServer::Echo(int connection) const {
     }
     at += static_cast<size_t>(size);
   }
+  (void)SendAll(connection, bytes);
+}
+
+void EchoServer::EchoStream(int connection) const {
+  std::vector<uint8_t> bytes(kEchoBytes);
+  while (Await(connection, POLLIN)) {
+    const ssize_t size = ::recv(connection, bytes.data(), bytes.size(), 0);
+    if (size <= 0 || !SendAll(connection, std::span(bytes).first(static_cast<size_t>(size)))) {
+      return;
+    }
+  }
+}
+
+bool EchoServer::SendAll(int connection, std::span<const uint8_t> bytes) const {
   for (size_t at = 0; at < bytes.size();) {
     if (!Await(connection, POLLOUT)) {
-      return;
+      return false;
     }
     const ssize_t size = ::send(connection, &bytes[at], bytes.size() - at, MSG_NOSIGNAL);
     if (size <= 0) {
-      return;
+      return false;
     }
     at += static_cast<size_t>(size);
   }
+  return true;
 }
 
 }  // namespace pacsvisor

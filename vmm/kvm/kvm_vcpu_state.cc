@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "vmm/kvm/cpuid.h"
+#include "vmm/kvm/cpuid_features.h"
 #include "vmm/kvm/kvm_abi.h"
 #include "vmm/kvm/kvm_vcpu.h"
 #include "vmm/state/object_field.h"
@@ -66,6 +68,28 @@ Status AcceptRefusedMsr(int fd, const SavedMsr& msr) {
                      msr.value);
 }
 
+// KVM takes tables that promise what it cannot keep: a guest that has found a feature goes on using
+// it. `shown`: what a guest of this host finds; a paravirtual KVM shows more than it says to
+// support.
+Status CheckFeatures(const KvmSystem& system, std::span<const kvm_cpuid_entry2> shown,
+                     std::span<const kvm_cpuid_entry2> saved) {
+  const std::vector<kvm_cpuid_entry2> offered =
+      TRY(MakeCpuid(system, CpuModel::kHost, {.vcpu_count = 1, .tsc_khz = 0}, 0));
+  std::vector<std::string> lacking = FeaturesLacking(saved, offered);
+  const std::vector<std::string> not_shown = FeaturesLacking(saved, shown);
+  std::erase_if(lacking, [&not_shown](const std::string& name) {
+    return std::find(not_shown.begin(), not_shown.end(), name) == not_shown.end();
+  });
+  if (!lacking.empty()) {
+    return Error::Make(ErrorCode::kUnsupported,
+                       "the saved machine's guest knows a processor with {}, which this host's KVM "
+                       "lacks: restore on a host that has {}, or with --cold; a baseline (cpu = "
+                       "\"x86-64-v2\") in VM.toml makes machines that move further",
+                       fmt::join(lacking, ", "), lacking.size() == 1 ? "it" : "them");
+  }
+  return {};
+}
+
 }  // namespace
 
 Status KvmVcpu::Save(StateNode& node) const {
@@ -104,6 +128,8 @@ Status KvmVcpu::LoadCpu(const StateNode& node) {
   }
   std::vector<kvm_cpuid_entry2> cpuid(bytes.size() / sizeof(kvm_cpuid_entry2));
   std::memcpy(cpuid.data(), bytes.data(), bytes.size());
+  const std::vector<kvm_cpuid_entry2> shown = TRY(GetCpuid());
+  TRY(CheckFeatures(system_, shown, cpuid));
   TRY(SetCpuid(cpuid));
 
   const auto saved_khz = TRY(node.Get<uint32_t>("tsc_khz"));

@@ -102,9 +102,28 @@ Status KvmVm::CreateInterruptControllers() {
   if (KvmIoctl(fd_.get(), KVM_CREATE_IRQCHIP) != 0) {
     return Error::FromErrno(errno, "KVM_CREATE_IRQCHIP");
   }
+  TRY(MaskPics());
   const kvm_pit_config pit{.flags = KVM_PIT_SPEAKER_DUMMY, .pad = {}};
   if (KvmIoctl(fd_.get(), KVM_CREATE_PIT2, &pit) != 0) {
     return Error::FromErrno(errno, "KVM_CREATE_PIT2");
+  }
+  return {};
+}
+
+// As firmware hands them over. KVM's come unmasked with vector base 0, and the first processor's
+// local APIC takes their interrupts: an edge on line 9 would be a debug exception (vector 1) to a
+// guest that never looks at them.
+Status KvmVm::MaskPics() {
+  for (const uint32_t id : {KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE}) {
+    kvm_irqchip chip{};
+    chip.chip_id = id;
+    if (KvmIoctl(fd_.get(), KVM_GET_IRQCHIP, &chip) != 0) {
+      return Error::FromErrno(errno, "KVM_GET_IRQCHIP of PIC {}", id);
+    }
+    chip.chip.pic.imr = 0xff;
+    if (KvmIoctl(fd_.get(), KVM_SET_IRQCHIP, &chip) != 0) {
+      return Error::FromErrno(errno, "KVM_SET_IRQCHIP of PIC {}", id);
+    }
   }
   return {};
 }

@@ -38,7 +38,7 @@ class KvmVm {
   Status AddMemory(GuestMemory& memory);
   // KVM logs what vCPUs write to the slots of AddMemory, or no longer does.
   Status SetDirtyLogging(GuestMemory& memory, bool on);
-  // PIC, IOAPIC and local APICs in the kernel; PIT without speaker.
+  // PIC (masked), IOAPIC and local APICs in the kernel; PIT without speaker.
   Status CreateInterruptControllers();
   Result<std::unique_ptr<KvmVcpu>> CreateVcpu(VcpuId id);
 
@@ -67,6 +67,7 @@ class KvmVm {
  private:
   KvmVm(const KvmSystem& system, UniqueFd fd) : system_(system), fd_(std::move(fd)) {}
   Status EnableDirtyRings(uint32_t entries);
+  Status MaskPics();
   Status SetSlots(GuestMemory& memory, uint32_t flags);
   Status IoeventfdRequest(GuestAddress address, const EventFd& event, uint32_t flags);
 

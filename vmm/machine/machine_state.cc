@@ -71,7 +71,12 @@ Status Machine::Load(const StateNode& node, uint64_t clock_advance_ns) {
     TRY(threads[i]->vcpu().LoadRegisters(vcpus[i]));
   }
   TRY(parts_->vm->LoadPit(*pit));
-  return LoadClock(*parts_->vm, parts_->vcpus, *clock, clock_advance_ns);
+  TRY(LoadClock(*parts_->vm, parts_->vcpus, *clock, clock_advance_ns));
+  // Its watchdogs would take the time away for a hang.
+  for (const auto& thread : threads) {
+    thread->vcpu().NotifyPaused();
+  }
+  return {};
 }
 
 Status Machine::RenewGenerationId() {

@@ -136,6 +136,37 @@ TEST_F(NetPause, ARestoredDeviceFinishesFramesInFlightWithoutSendingThem) {
   }
 }
 
+TEST_F(NetPause, FramesHeldBackOverTwoInstantsAreSentOnceAndByTheSourceOnly) {
+  Start();
+  network().AllowSends(2);
+  for (uint32_t i = 0; i < 5; ++i) {
+    AddFrame(Frame(60, i));
+  }
+  harness().Kick(kNetTransmitQueue);
+  ASSERT_TRUE(network().WaitBlocked());
+  harness().Pause();
+  StateNode first;
+  harness().Save(first);
+  harness().Resume();
+  network().Settle();
+  EXPECT_EQ(network().sent_count(), 2u);
+  Restore();
+  twin_harness_->Resume();
+  twin_harness_->SignalAllQueues();
+  VirtqueueDriver& driver = twin_harness_->driver(kNetTransmitQueue);
+  while (driver.in_flight() != 0) {
+    ASSERT_TRUE(twin_harness_->WaitUsed(kNetTransmitQueue).has_value());
+  }
+  EXPECT_EQ(twin_->network->sent_count(), 0u);
+  harness().Resume();
+  network().AllowSends(100);
+  for (uint32_t i = 0; i < 5; ++i) {
+    ASSERT_EQ(network().NextSent()->frame, Frame(60, i));
+  }
+  network().Settle();
+  EXPECT_EQ(network().sent_count(), 0u);
+}
+
 TEST_F(NetPause, ARestoredDeviceSendsWhatWasNotTakenYet) {
   Start();
   harness().Pause();

@@ -44,13 +44,17 @@ class LayeredPowerCut : public testing::TestWithParam<uint64_t> {
                                      : kind == 2 ? BlockOperation::kWriteZeroes
                                      : kind == 3 ? BlockOperation::kDiscard
                                                  : BlockOperation::kWrite;
+    Submit(operation, sector, count, random_() % 6 == 0);
+  }
+
+  void Submit(BlockOperation operation, uint64_t sector, uint64_t count, bool durable) {
     if (operation == BlockOperation::kFlush) {
       requests_.emplace_back(operation, 0, 0).flushable = completions_;
     } else {
       CutRequest& request =
           requests_.emplace_back(operation, sector * kSectorSizeBytes, count * kSectorSizeBytes);
       request.number = ++submitted_;
-      request.request.durable = random_() % 6 == 0;
+      request.request.durable = durable;
       for (uint64_t i = 0; i < count; ++i) {
         const uint64_t value = operation == BlockOperation::kWrite ? request.number : 0;
         if (value != 0) {
@@ -85,6 +89,14 @@ class LayeredPowerCut : public testing::TestWithParam<uint64_t> {
       }
       request = requests_.erase(request);
     }
+  }
+
+  void Settle() {
+    fixture_.WorkUntil([this] {
+      return std::all_of(requests_.begin(), requests_.end(),
+                         [](const CutRequest& request) { return request.done; });
+    });
+    Collect();
   }
 
   // The next step of a snapshot, with flushes close by.
@@ -172,6 +184,36 @@ TEST_P(LayeredPowerCut, KeepsWhatWasFlushedWheneverItComes) {
       ASSERT_NO_FATAL_FAILURE(Collect());
     }
     if (random_() % 16 == 0) {
+      ASSERT_NO_FATAL_FAILURE(CutAndRestart());
+    }
+  }
+}
+
+// A flush that has ended before the flip, one that is on its way across it, one that comes after
+// it; each time with the power cut before anything else is flushed.
+TEST_P(LayeredPowerCut, KeepsWhatWasFlushedNextToAFlip) {
+  enum class FlushAt { kBefore, kAcross, kAfter };
+  for (int round = 0; round < 10; ++round) {
+    for (const FlushAt at : {FlushAt::kBefore, FlushAt::kAcross, FlushAt::kAfter}) {
+      SCOPED_TRACE(testing::Message() << "flush " << static_cast<int>(at) << ", round " << round);
+      fixture_.WaitMerged();
+      Submit(BlockOperation::kWrite, 0, 64, false);
+      ASSERT_NO_FATAL_FAILURE(Settle());
+      ASSERT_TRUE(fixture_.Prepare().ok());
+      if (at == FlushAt::kBefore) {
+        Submit(BlockOperation::kFlush, 0, 0, false);
+        ASSERT_NO_FATAL_FAILURE(Settle());
+      } else if (at == FlushAt::kAcross) {
+        Submit(BlockOperation::kFlush, 0, 0, false);
+        fixture_.disk().Kick();
+      }
+      fixture_.Flip();
+      Submit(BlockOperation::kWrite, 12, 64, false);  // half of it over what was written before
+      ASSERT_NO_FATAL_FAILURE(Settle());
+      if (at == FlushAt::kAfter) {
+        Submit(BlockOperation::kFlush, 0, 0, false);
+        ASSERT_NO_FATAL_FAILURE(Settle());
+      }
       ASSERT_NO_FATAL_FAILURE(CutAndRestart());
     }
   }

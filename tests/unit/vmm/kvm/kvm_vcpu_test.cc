@@ -144,6 +144,42 @@ TEST_F(KvmVcpuTest, RefusesStateThatIsCutShort) {
   }
 }
 
+// KVM itself would take such tables, and the guest would find out later.
+TEST_F(KvmVcpuTest, RefusesAFeatureThatThisHostLacksByItsName) {
+  struct Lack {
+    uint32_t function;
+    uint32_t kvm_cpuid_entry2::*reg;
+    unsigned bit;
+    std::string_view name;
+  };
+  const StateNode whole = Saved();
+  int lacking = 0;
+  for (const Lack& lack :
+       {Lack{1, &kvm_cpuid_entry2::ecx, 5, "VMX"}, Lack{7, &kvm_cpuid_entry2::ebx, 26, "AVX512PF"},
+        Lack{7, &kvm_cpuid_entry2::edx, 15, "HYBRID"},
+        Lack{7, &kvm_cpuid_entry2::edx, 0, "CPUID 0x7.0 EDX bit 0"},
+        Lack{0x8000'0001, &kvm_cpuid_entry2::ecx, 15, "LWP"}}) {
+    StateNode asks = whole;
+    auto& bytes = std::get<StateNode::Bytes>(asks.mutable_fields().find("cpuid")->second.value);
+    std::vector<kvm_cpuid_entry2> entries(bytes.size() / sizeof(kvm_cpuid_entry2));
+    std::memcpy(entries.data(), bytes.data(), bytes.size());
+    for (kvm_cpuid_entry2& entry : entries) {
+      if (entry.function == lack.function && entry.index == 0) {
+        lacking += (entry.*lack.reg >> lack.bit & 1) == 0 ? 1 : 0;
+        entry.*lack.reg |= 1u << lack.bit;
+      }
+    }
+    std::memcpy(bytes.data(), entries.data(), bytes.size());
+    const Status loaded = vcpu_->LoadCpu(asks);
+    ASSERT_FALSE(loaded.ok()) << lack.name;
+    EXPECT_EQ(loaded.error().code(), ErrorCode::kUnsupported);
+    EXPECT_THAT(loaded.error().message(),
+                testing::HasSubstr("with " + std::string(lack.name) + ","));
+  }
+  EXPECT_EQ(lacking, 5) << "no processor has all of these";
+  EXPECT_TRUE(vcpu_->LoadCpu(whole).ok());
+}
+
 TEST_F(KvmVcpuTest, KeepsTheInterruptControllersAcrossMachines) {
   StateNode pit;
   StateNode chips;
@@ -152,6 +188,17 @@ TEST_F(KvmVcpuTest, KeepsTheInterruptControllersAcrossMachines) {
   Build();
   EXPECT_TRUE(vm_->LoadPit(pit).ok());
   EXPECT_TRUE(vm_->LoadIrqchips(chips).ok());
+}
+
+// Unmasked, their vectors would be those of exceptions.
+TEST_F(KvmVcpuTest, PicsAreMaskedUntilAGuestProgramsThem) {
+  StateNode chips;
+  ASSERT_TRUE(vm_->SaveIrqchips(chips).ok());
+  for (const std::string_view name : {"pic_master", "pic_slave"}) {
+    kvm_pic_state pic;
+    std::memcpy(&pic, chips.BytesOf(name).value().data(), sizeof(pic));
+    EXPECT_EQ(pic.imr, 0xff) << name;
+  }
 }
 
 TEST_F(KvmVcpuTest, GivesAnMsiRouteToEachVectorAndTakesItBack) {
