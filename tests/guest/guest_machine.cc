@@ -22,9 +22,24 @@ Result<std::unique_ptr<Machine>> BuildMachine(const MachineConfig& config, Machi
 }  // namespace
 
 GuestMachine::GuestMachine(const MachineConfig& config, const std::string& agent_socket) {
+  Adopt(BuildMachine(config, Options(), agent_socket));
+}
+
+GuestMachine::GuestMachine(const MachineConfig& config, std::shared_ptr<const HostResources> host,
+                           bool for_load) {
+  MachineOptions options = Options();
+  options.host = std::move(host);
+  options.for_load = for_load;
+  Adopt(Machine::Build(config, std::move(options)));
+}
+
+MachineOptions GuestMachine::Options() {
   MachineOptions options;
   options.console_output = [this](std::span<const uint8_t> bytes) { Collect(bytes); };
-  Result<std::unique_ptr<Machine>> built = BuildMachine(config, std::move(options), agent_socket);
+  return options;
+}
+
+void GuestMachine::Adopt(Result<std::unique_ptr<Machine>> built) {
   if (!built.ok()) {
     ADD_FAILURE() << built.error().message();
     std::abort();  // no test of a machine can go on without one

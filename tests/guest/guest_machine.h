@@ -18,6 +18,9 @@ class GuestMachine {
   static constexpr std::chrono::seconds kDeadline{120};
 
   explicit GuestMachine(const MachineConfig& config, const std::string& agent_socket = {});
+  // Over resources that the test has opened itself; `for_load`: memory is left empty.
+  GuestMachine(const MachineConfig& config, std::shared_ptr<const HostResources> host,
+               bool for_load = false);
   ~GuestMachine();
 
   Machine& machine() { return *machine_; }
@@ -41,6 +44,8 @@ class GuestMachine {
 
  private:
   void Collect(std::span<const uint8_t> bytes);
+  MachineOptions Options();
+  void Adopt(Result<std::unique_ptr<Machine>> built);
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -28,6 +28,10 @@ Beside the old one (--name NEW): a machine of its own, with disks in --directory
 cards keep their addresses, and reach nothing. --forward lets this host in; --network live connects it
 as the old one was, and is refused while that one runs.
 
+The guest starts at once; its memory is fetched from the store as it is touched, and the rest in the
+background ('ps --json': memory_there_bytes). Until it is whole the store must stay: a page that
+cannot be fetched ends the machine. --eager reads all of it first, as a host without userfaultfd does.
+
 Exit status: as 'pacsvisor run'; 1 also when nothing could be restored: nothing was changed then.
 
 Examples:
@@ -47,6 +51,7 @@ struct CommandOptions {
   uint32_t cpus = 0;
   bool cold = false;
   bool discard = false;
+  bool eager = false;
   std::string log_level = "info";
 };
 
@@ -146,7 +151,8 @@ class Preparation {
     return std::make_shared<const RestorePoint>(RestorePoint{
         .snapshot = std::move(snapshot_),
         .clock = given_.clock == "advance" ? RestoredClock::kAdvance : RestoredClock::kContinue,
-        .continues = true});
+        .continues = true,
+        .fill = given_.eager ? MemoryFill::kEager : MemoryFill::kLazy});
   }
 
  private:
@@ -216,6 +222,8 @@ void AddRestoreCommand(CLI::App& app, ExitStatus* status) {
   command->add_option("--memory", options->memory, "With --cold: such as 8G");
   command->add_option("--cpus", options->cpus, "With --cold")
       ->check(CLI::Range(1u, MachineConfig::kMaxCpus));
+  command->add_flag("--eager", options->eager,
+                    "Read all of memory before the guest starts, not as it is touched");
   command->add_flag("--discard", options->discard, "In place: do not keep what the disks hold now");
   command
       ->add_option("--log-level", options->log_level,

@@ -176,9 +176,8 @@ class ResidueTest : public testing::TestWithParam<Kind> {
 
   void MakeMachine(MemoryFaultsOptions options) {
     faults_.reset();
-    options.without_features = GetParam().without_features;
     memory_ = MakeGuestMemory(kResidueBytes, GetParam().backing);
-    faults_ = MakeFaults(*memory_, std::move(options));
+    faults_ = MakeFaults(*memory_, std::move(options), GetParam().without_features);
   }
   void FillWithPattern() {
     for (uint64_t page = 0; page < kResiduePages; ++page) {
@@ -465,7 +464,7 @@ TEST(ResidueFeaturesTest, KernelsWithoutWriteProtectionAreRefused) {
                {MemoryBacking::kMemfd, UFFD_FEATURE_WP_HUGETLBFS_SHMEM}};
   for (const auto& one : cases) {
     const auto memory = MakeGuestMemory(kResidueBytes, one.backing);
-    const auto faults = MakeFaults(*memory, {.without_features = one.without_features});
+    const auto faults = MakeFaults(*memory, {}, one.without_features);
     const Extent first = {BlockIndex(0), 1};
     const Status armed = faults->ArmResidue({&first, 1});
     ASSERT_FALSE(armed.ok());
