@@ -199,6 +199,7 @@ TEST_P(LazyRestore, ASnapshotMeanwhileIsWholeAndIncremental) {
   });
   const Result<TakenSnapshot> first = taker.Take({.machine = "dirtier"}, unwatched_);
   gate->LetGo();
+  subject.BeforeReading(nullptr);
   ASSERT_TRUE(first.ok()) << first.error().message();
   EXPECT_EQ(first->info.parent, id_);
   const PageSums at_first = subject.sums();

@@ -67,6 +67,7 @@ class PagesAtInstant : public SnapshotSubject {
   const Space& memory() const override { return subject_->memory(); }
   DirtyTracker& tracker() override { return subject_->tracker(); }
   std::vector<FrozenSpace*> disks() override { return subject_->disks(); }
+  WriteProtection* write_protection() override { return subject_->write_protection(); }
   Status AtInstant(const std::function<Status()>& work, PauseTimes& times) override {
     return subject_->AtInstant(
         [&] {

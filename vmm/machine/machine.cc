@@ -21,6 +21,8 @@ Machine::~Machine() {
 
 GuestMemory& Machine::memory() { return *parts_->memory; }
 
+MemoryFaults* Machine::memory_faults() { return parts_->faults.get(); }
+
 const std::vector<SealedView*>& Machine::sealed_views() const { return parts_->sealed_views; }
 
 DirtyTracker& Machine::tracker() { return *parts_->tracking.tracker; }

@@ -115,6 +115,7 @@ class Machine {
   MemoryFaults::Progress GetMemoryProgress() const;
 
   GuestMemory& memory();
+  MemoryFaults* memory_faults();  // null: none are served
   // Disks that can be frozen while they go on, in the configuration's order.
   const std::vector<SealedView*>& sealed_views() const;
   // Of memory; not started. Its threads: one at a time, while the machine runs or is paused.

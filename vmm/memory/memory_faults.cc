@@ -249,6 +249,12 @@ Status MemoryFaults::ProtectResidue(std::span<const Extent> pages) {
   return residue_.Protect(pages);
 }
 
+Status MemoryFaults::CopyResidueNow(std::span<const Extent> pages) {
+  return residue_.CopyNow(pages);
+}
+
+Result<bool> MemoryFaults::CopySome() { return residue_.CopySome(); }
+
 Status MemoryFaults::CopyRest() { return residue_.CopyRest(); }
 
 Status MemoryFaults::AbandonResidue() { return residue_.Abandon(); }

@@ -99,7 +99,9 @@ class MemoryFaults {
       EXCLUDES(mutex_);  // what need not be in the pause; called by the next ones
   Status ArmResidue(std::span<const Extent> pages);
   Status BeginResidue(ResidueSink& sink, std::span<uint64_t> rewritten);
+  Status CopyResidueNow(std::span<const Extent> pages);
   Status ProtectResidue(std::span<const Extent> pages);
+  Result<bool> CopySome();
   Status CopyRest();
   Status AbandonResidue();
 

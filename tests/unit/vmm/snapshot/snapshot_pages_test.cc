@@ -13,7 +13,7 @@
 namespace pacsvisor::snapshot_test {
 namespace {
 
-constexpr uint64_t kPages = 700;
+constexpr uint64_t kStoredPages = 700;
 
 class Unobserved : public CaptureObserver {
  public:
@@ -26,7 +26,7 @@ class SnapshotPagesTest : public testing::Test {
   SnapshotPagesTest() {
     EXPECT_TRUE(Store::Create(*files_).ok());
     subject_.AddDisk(16 * 4096);
-    for (uint64_t page = 0; page < kPages; ++page) {
+    for (uint64_t page = 0; page < kStoredPages; ++page) {
       if (!IsZero(page)) {
         subject_.GuestWrites(page, static_cast<uint8_t>(page % 251 + 1));
       }
@@ -48,18 +48,18 @@ class SnapshotPagesTest : public testing::Test {
   }
 
   std::shared_ptr<MemoryStoreFiles> files_ = MemoryStoreFiles::Create();
-  FakeSubject subject_{kPages};
+  FakeSubject subject_{kStoredPages};
   SnapshotId id_;
 };
 
 TEST_F(SnapshotPagesTest, AreTheMemoryOfTheInstantForSeveralThreads) {
   const auto pages = SnapshotPages::Create(Open(), subject_.memory_space).value();
-  ASSERT_EQ(pages->page_count(), kPages);
+  ASSERT_EQ(pages->page_count(), kStoredPages);
   std::vector<std::thread> threads;
   for (uint64_t part = 0; part < 3; ++part) {
     threads.emplace_back([&, part] {
       std::vector<uint8_t> bytes((part * 7 + 1) * 4096);
-      for (uint64_t first = part; first + bytes.size() / 4096 <= kPages; ++first) {
+      for (uint64_t first = part; first + bytes.size() / 4096 <= kStoredPages; ++first) {
         const Status fetched = pages->Fetch(BlockIndex(first), bytes);
         ASSERT_TRUE(fetched.ok()) << fetched.error().message();
         ASSERT_TRUE(std::equal(bytes.begin(), bytes.end(), PageOf(first).begin())) << first;
@@ -97,7 +97,7 @@ TEST_F(SnapshotPagesTest, ADamagedPackIsAnErrorThatNamesIt) {
 }
 
 TEST_F(SnapshotPagesTest, MemoryOfAnotherSizeIsRefused) {
-  const FakeSubject other(kPages + 1);
+  const FakeSubject other(kStoredPages + 1);
   const auto pages = SnapshotPages::Create(Open(), other.memory_space);
   ASSERT_FALSE(pages.ok());
   EXPECT_THAT(pages.error().message(), testing::HasSubstr("--cold"));
