@@ -47,7 +47,7 @@ struct Machine {
 
 // None, and the bench is left out, where this user has no userfaultfd.
 std::unique_ptr<Machine> MakeMachine(benchmark::State& state, MemoryFaultsOptions options) {
-  Result<UniqueFd> uffd = UserFaultFd::Open();
+  Result<std::shared_ptr<const UserFaultFd>> uffd = UserFaultFd::OpenShared();
   if (!uffd.ok()) {
     state.SkipWithError(uffd.error().message().c_str());
     return nullptr;

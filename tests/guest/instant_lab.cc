@@ -112,7 +112,7 @@ std::unique_ptr<GuestMachine> RestoreBeside(Store& store, const SnapshotId& id,
                                             const MachineConfig& source,
                                             const std::string& directory, RestoredClock clock,
                                             uint64_t age_ns) {
-  const std::unique_ptr<SnapshotReader> snapshot = store.OpenSnapshot(id).value();
+  const std::shared_ptr<SnapshotReader> snapshot = store.OpenSnapshot(id).value();
   MachineConfig config = source;
   config.store_path.clear();
   std::filesystem::create_directories(directory);
@@ -127,8 +127,8 @@ std::unique_ptr<GuestMachine> RestoreBeside(Store& store, const SnapshotId& id,
           {.image_record_directory = {}, .agent_socket = {}, .boot = HostResources::Boot::kNone})
           .value(),
       true);
-  AgedSnapshot aged(*snapshot, age_ns);
-  const Status restored = RestoreMachine(guest->machine(), aged, clock);
+  const auto aged = std::make_shared<AgedSnapshot>(snapshot, age_ns);
+  const Status restored = RestoreMachine(guest->machine(), aged, clock, MemoryFill::kLazy);
   EXPECT_TRUE(restored.ok()) << restored.error().message();
   return guest;
 }

@@ -55,21 +55,21 @@ class InstantLab {
 // A snapshot as if it had been taken so much earlier.
 class AgedSnapshot : public SnapshotReader {
  public:
-  AgedSnapshot(SnapshotReader& snapshot, uint64_t age_ns) : snapshot_(snapshot) {
-    info_ = snapshot.info();
+  AgedSnapshot(std::shared_ptr<SnapshotReader> snapshot, uint64_t age_ns)
+      : snapshot_(std::move(snapshot)), info_(snapshot_->info()) {
     info_.draft.instant_ns -= age_ns;
   }
   const SnapshotInfo& info() const override { return info_; }
-  Result<std::vector<uint8_t>> State() override { return snapshot_.State(); }
+  Result<std::vector<uint8_t>> State() override { return snapshot_->State(); }
   Status Read(uint32_t space, BlockIndex first, std::span<uint8_t> bytes) override {
-    return snapshot_.Read(space, first, bytes);
+    return snapshot_->Read(space, first, bytes);
   }
   Result<uint64_t> ZeroRun(uint32_t space, BlockIndex first) override {
-    return snapshot_.ZeroRun(space, first);
+    return snapshot_->ZeroRun(space, first);
   }
 
  private:
-  SnapshotReader& snapshot_;
+  const std::shared_ptr<SnapshotReader> snapshot_;
   SnapshotInfo info_;
 };
 

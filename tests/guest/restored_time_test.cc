@@ -97,14 +97,15 @@ TEST_P(ArmedTimer, OfATicklessGuestFiresInEachMachineThatIsRestored) {
                                                  .agent_socket = {},
                                                  .boot = HostResources::Boot::kNone})
                         .value();
-  const auto snapshot = store_->OpenSnapshot(*id).value();
-  AgedSnapshot aged(*snapshot, kHourNs);
+  const auto aged = std::make_shared<AgedSnapshot>(store_->OpenSnapshot(*id).value(), kHourNs);
   for (int i = 0; i < GetParam().restores; ++i) {
     SCOPED_TRACE(testing::Message() << "restore " << i);
     // Every other one finds its deadline long past.
     const RestoredClock clock = i % 2 == 0 ? RestoredClock::kContinue : RestoredClock::kAdvance;
     GuestMachine restored(config, host, true);
-    const Status loaded = RestoreMachine(restored.machine(), aged, clock);
+    // Every third one has all its memory before it starts.
+    const Status loaded = RestoreMachine(restored.machine(), aged, clock,
+                                         i % 3 == 0 ? MemoryFill::kEager : MemoryFill::kLazy);
     ASSERT_TRUE(loaded.ok()) << loaded.error().message();
     restored.Start();
     restored.Expect("event woke");

@@ -40,21 +40,37 @@ void ForcedEnd::Arm() {
   changed_.notify_all();
 }
 
-void ForcedEnd::Watch() {
+void ForcedEnd::EndNow(std::string last_words) {
+  {
+    const MutexLock lock(mutex_);
+    if (!last_words_) {
+      last_words_ = std::move(last_words);
+    }
+  }
+  changed_.notify_all();
+}
+
+std::optional<std::string> ForcedEnd::WaitForForce() {
   const MutexLock lock(mutex_);
-  while (!armed_ && !ended_) {
+  while (!armed_ && !ended_ && !last_words_) {
     changed_.wait(mutex_);
   }
   const auto deadline = std::chrono::steady_clock::now() + patience_;
-  while (!ended_) {
-    if (changed_.wait_until(mutex_, deadline) != std::cv_status::timeout) {
-      continue;
+  while (!ended_ && !last_words_) {
+    if (changed_.wait_until(mutex_, deadline) == std::cv_status::timeout) {
+      return "pacsvisor: a file of the host does not answer (a disk on a hung file system?), so "
+             "the machine could not be taken down in order: the process ends without it. What "
+             "the guest has flushed is on its disks, writes in flight may be or not";
     }
+  }
+  return last_words_;
+}
+
+void ForcedEnd::Watch() {
+  const std::optional<std::string> last_words = WaitForForce();
+  if (last_words) {
     last_();
-    Print(stderr,
-          "pacsvisor: a file of the host does not answer (a disk on a hung file system?), so "
-          "the machine could not be taken down in order: the process ends without it. What "
-          "the guest has flushed is on its disks, writes in flight may be or not\n");
+    Print(stderr, "{}\n", *last_words);
     _exit(static_cast<int>(ExitStatus::kFailed));
   }
 }

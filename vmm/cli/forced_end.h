@@ -3,13 +3,17 @@
 // force the process ends as it stands. Requests in flight are then where any killed process leaves
 // them; what the guest has flushed is safe.
 //
-// Threads: Arm by any; the rest belongs to the owner.
+// The same at once for a machine whose memory is lost: its threads wait for pages for good.
+//
+// Threads: Arm and EndNow by any; the rest belongs to the owner.
 #pragma once
 
 #include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string>
 #include <thread>
 
 #include "vmm/base/result.h"
@@ -29,11 +33,15 @@ class ForcedEnd {
 
   // The force is in: from now on `patience` counts. Once; later calls change nothing.
   void Arm() EXCLUDES(mutex_);
+  // Returns at once; the process soon ends with `last_words` on standard error.
+  void EndNow(std::string last_words) EXCLUDES(mutex_);
 
  private:
   ForcedEnd(std::chrono::nanoseconds patience, std::function<void()> last)
       : patience_(patience), last_(std::move(last)) {}
   void Watch() EXCLUDES(mutex_);
+  // Until the process is to end; what to say then. None: the machine has ended in order.
+  std::optional<std::string> WaitForForce() EXCLUDES(mutex_);
 
   // Constant after construction.
   const std::chrono::nanoseconds patience_;
@@ -43,6 +51,7 @@ class ForcedEnd {
   Mutex mutex_;
   std::condition_variable_any changed_;
   bool armed_ GUARDED_BY(mutex_) = false;
+  std::optional<std::string> last_words_ GUARDED_BY(mutex_);
   bool ended_ GUARDED_BY(mutex_) = false;
 };
 

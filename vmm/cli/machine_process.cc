@@ -143,6 +143,10 @@ Status ConfineFor(const MachineConfig& config) {
   return Confine(options);
 }
 
+std::string CannotGoOn(const std::string& reason) {
+  return "pacsvisor: the machine cannot go on: " + reason;
+}
+
 Result<MachineEnd> Run(const MachineConfig& config, const MachinePlace& place,
                        std::shared_ptr<const RestorePoint> from) {
   MachineDescription description = DescribeConfig(config);
@@ -157,7 +161,10 @@ Result<MachineEnd> Run(const MachineConfig& config, const MachinePlace& place,
   const std::unique_ptr<ConsoleOutputs> outputs =
       TRY(ConsoleOutputs::Start(place.has_console, std::move(host.console_log)));
   MachineSession session(
-      std::move(description), MachineFactoryOf(config, std::move(host.resources), std::move(from)),
+      std::move(description),
+      MachineFactoryOf(
+          config, std::move(host.resources), std::move(from),
+          [&forced_end](const std::string& reason) { forced_end->EndNow(CannotGoOn(reason)); }),
       [&outputs](std::span<const uint8_t> bytes) { outputs->Write(bytes); },
       [&forced_end] { forced_end->Arm(); }, place.on_start);
   const auto user =
@@ -181,7 +188,7 @@ ExitStatus Report(const MachineEnd& end) {
       Print(stderr, "{}\npacsvisor: the guest ended in a vCPU fault (report above)\n", end.report);
       return ExitStatus::kGuestFault;
     case MachineEnd::Reason::kHostFailure:
-      Print(stderr, "pacsvisor: the machine cannot go on: {}\n", end.report);
+      Print(stderr, "{}\n", CannotGoOn(end.report));
       return ExitStatus::kFailed;
   }
   CHECK(false, "reason {}", static_cast<int>(end.reason));

@@ -37,6 +37,9 @@ Beside the old one (--name NEW): a machine of its own, with disks in --directory
 cards keep their addresses, and reach nothing. --forward lets this host in; --network live connects it
 as the old one was, and is refused while that one runs.
 
+The guest starts at once; its memory is fetched from the store as it is touched, and the rest in the
+background ('ps --json': memory_there_bytes). Until it is whole the store must stay: a page that
+cannot be fetched ends the machine. --eager reads all of it first, as a host without userfaultfd does.
 A quiesced snapshot holds file systems that stand still: they are thawed before the restore is reported
 as done. The guest agent, where there is one, also sets the guest's clock.
 
@@ -60,6 +63,7 @@ struct CommandOptions {
   bool cold = false;
   bool discard = false;
   bool json = false;
+  bool eager = false;
   std::string log_level = "info";
 };
 
@@ -165,8 +169,11 @@ class Preparation {
     if (given_.cold) {
       return std::shared_ptr<const RestorePoint>();
     }
-    return std::make_shared<const RestorePoint>(RestorePoint{
-        .snapshot = std::move(snapshot_), .clock = ClockOf(given_), .continues = true});
+    return std::make_shared<const RestorePoint>(
+        RestorePoint{.snapshot = std::move(snapshot_),
+                     .clock = ClockOf(given_),
+                     .continues = true,
+                     .fill = given_.eager ? MemoryFill::kEager : MemoryFill::kLazy});
   }
 
  private:
@@ -294,6 +301,8 @@ void AddRestoreCommand(CLI::App& app, ExitStatus* status) {
   command->add_flag("--json", options->json,
                     "Print a JSON object once the guest runs: id, name, pid, control_socket, kept, "
                     "started_ns; its console is not on standard output then");
+  command->add_flag("--eager", options->eager,
+                    "Read all of memory before the guest starts, not as it is touched");
   command
       ->add_option("--log-level", options->log_level,
                    "trace, debug, info, warning, error or off; default: info")

@@ -75,7 +75,8 @@ class MachineAdapter : public MachineRunner {
 
   // Between Build and Start.
   Status Restore(const RestorePoint& from) {
-    TRY(RestoreMachine(*machine_, *from.snapshot, from.clock));
+    restore_start_ns_ = MonotonicNs();
+    TRY(RestoreMachine(*machine_, from.snapshot, from.clock, from.fill));
     restored_ = Restored{from.snapshot->info(), from.clock};
     if (store_ == nullptr || !from.continues) {
       return {};
@@ -94,6 +95,10 @@ class MachineAdapter : public MachineRunner {
   Status Pause() override { return machine_->Pause(); }
   Status Resume() override { return machine_->Resume(); }
   uint64_t first_entry_ns() const override { return machine_->first_entry_ns(); }
+  uint64_t restore_start_ns() const override { return restore_start_ns_; }
+  uint64_t memory_there_bytes() const override {
+    return machine_->GetMemoryProgress().pages_there * kPageSizeBytes;
+  }
   FaultDescriptions guest_faults() const override {
     FaultDescriptions faults;
     for (const DeviceFaults& device : machine_->GuestFaults()) {
@@ -139,6 +144,7 @@ class MachineAdapter : public MachineRunner {
 
   const std::unique_ptr<Machine> machine_;
   const std::shared_ptr<Store> store_;  // null: no snapshots
+  uint64_t restore_start_ns_ = 0;       // before the start
   struct Restored {
     SnapshotInfo snapshot;
     RestoredClock clock;
@@ -178,10 +184,12 @@ NetDescription Describe(const NetConfig& net) {
 }  // namespace
 
 MachineFactory MachineFactoryOf(MachineConfig config, std::shared_ptr<const HostResources> host,
-                                std::shared_ptr<const RestorePoint> from) {
+                                std::shared_ptr<const RestorePoint> from,
+                                std::function<void(const std::string&)> on_memory_lost) {
   // Once: a guest that resets itself boots.
   auto next = std::make_shared<std::shared_ptr<const RestorePoint>>(std::move(from));
   return [config = std::move(config), host = std::move(host),
+          on_memory_lost = std::move(on_memory_lost),
           next](const ConsoleOutput& output) -> Result<std::unique_ptr<MachineRunner>> {
     const std::shared_ptr<const RestorePoint> point = std::exchange(*next, nullptr);
     if (point == nullptr && !host->boot) {
@@ -190,7 +198,10 @@ MachineFactory MachineFactoryOf(MachineConfig config, std::shared_ptr<const Host
                          "there, then restore again",
                          config.boot.kernel);
     }
-    MachineOptions options{.console_output = output, .host = host, .for_load = point != nullptr};
+    MachineOptions options{.console_output = output,
+                           .host = host,
+                           .for_load = point != nullptr,
+                           .on_memory_lost = on_memory_lost};
     std::unique_ptr<Machine> machine = TRY(Machine::Build(config, std::move(options)));
     auto adapter = std::make_unique<MachineAdapter>(std::move(machine), host->store);
     if (point != nullptr) {

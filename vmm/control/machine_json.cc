@@ -127,8 +127,10 @@ std::string DescriptionToJson(const MachineDescription& description) {
        {"state", MachineStateName(description.state)},
        {"cpus", description.cpus},
        {"memory_bytes", description.memory_bytes},
+       {"memory_there_bytes", description.memory_there_bytes},
        {"uptime_ms", description.uptime_ms},
        {"process_start_ns", description.process_start_ns},
+       {"restore_start_ns", description.restore_start_ns},
        {"first_entry_ns", description.first_entry_ns},
        {"disks", std::move(disks)},
        {"nets", std::move(nets)},
@@ -145,8 +147,10 @@ Result<MachineDescription> DescriptionFromJson(std::string_view text) {
   description.pid = static_cast<int64_t>(reader.Number("pid", INT64_MAX));
   description.cpus = static_cast<uint32_t>(reader.Number("cpus", UINT32_MAX));
   description.memory_bytes = reader.Number("memory_bytes", UINT64_MAX);
+  description.memory_there_bytes = reader.Number("memory_there_bytes", UINT64_MAX);
   description.uptime_ms = reader.Number("uptime_ms", UINT64_MAX);
   description.process_start_ns = reader.Number("process_start_ns", UINT64_MAX);
+  description.restore_start_ns = reader.Number("restore_start_ns", UINT64_MAX);
   description.first_entry_ns = reader.Number("first_entry_ns", UINT64_MAX);
   description.store = reader.Text("store");
   description.version = reader.Text("version");

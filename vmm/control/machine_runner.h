@@ -29,6 +29,10 @@ class MachineRunner {
   virtual Status Resume() = 0;
   // When guest code first ran (CLOCK_MONOTONIC), 0 before that.
   virtual uint64_t first_entry_ns() const { return 0; }
+  // When what it was restored from was first read (CLOCK_MONOTONIC), 0: it was not.
+  virtual uint64_t restore_start_ns() const { return 0; }
+  // How much of its memory is there: all of it, unless a restore is still fetching.
+  virtual uint64_t memory_there_bytes() const { return 0; }
   // How often the guest broke the hardware's rules.
   virtual FaultDescriptions guest_faults() const { return {}; }
   virtual void PressPowerButton() = 0;

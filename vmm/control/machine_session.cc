@@ -195,8 +195,12 @@ MachineDescription MachineSession::Describe() {
   MachineDescription description = fixed_;
   description.uptime_ms = (MonotonicNs() - start_ns_) / kNsPerMs;
   MutexLock lock(mutex_);
-  description.first_entry_ns = runner_ == nullptr ? 0 : runner_->first_entry_ns();
-  description.faults = runner_ == nullptr ? FaultDescriptions{} : runner_->guest_faults();
+  if (runner_ != nullptr) {
+    description.memory_there_bytes = runner_->memory_there_bytes();
+    description.restore_start_ns = runner_->restore_start_ns();
+    description.first_entry_ns = runner_->first_entry_ns();
+    description.faults = runner_->guest_faults();
+  }
   description.state = force_at_ns_ ? MachineState::kStopping
                       : paused_    ? MachineState::kPaused
                                    : MachineState::kRunning;

@@ -100,6 +100,10 @@ void KvmVcpu::ClearExitRequest() const {
   std::atomic_ref(run_->immediate_exit).store(0, std::memory_order_relaxed);
 }
 
+bool KvmVcpu::ExitRequested() const {
+  return std::atomic_ref(run_->immediate_exit).load(std::memory_order_acquire) != 0;
+}
+
 std::span<uint8_t> KvmVcpu::io_data() {
   const size_t size_bytes = static_cast<size_t>(run_->io.size) * run_->io.count;
   CHECK(run_->io.data_offset <= mapping_.size_bytes() &&

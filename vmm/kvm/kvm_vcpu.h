@@ -44,6 +44,7 @@ class KvmVcpu {
   // access. A vCPU that is in guest code leaves it only on a signal to its thread, sent after this.
   void RequestExit() const;
   void ClearExitRequest() const;
+  bool ExitRequested() const;
 
   kvm_run& run() { return *run_; }
   // Data of a KVM_EXIT_IO: `size` bytes each for `count` repetitions.

@@ -54,6 +54,25 @@ Result<NetResource> OpenNet(const NetConfig& net) {
   return resource;
 }
 
+// Never an error: there are other ways.
+FaultsResource OpenFaults(const TrackingResource& tracking) {
+  FaultsResource resource;
+  if (tracking.kind == Tracking::kPagemap) {
+    // Memory is one userfaultfd's, and asynchronous protection excludes the other kind.
+    resource.problem =
+        Error::Make(ErrorCode::kUnsupported,
+                    "tracking = \"pagemap\" has its userfaultfd (VM.toml: \"auto\" leaves it)");
+    return resource;
+  }
+  Result<std::shared_ptr<const UserFaultFd>> uffd = UserFaultFd::OpenShared();
+  if (uffd.ok()) {
+    resource.uffd = *std::move(uffd);
+  } else {
+    resource.problem = std::move(uffd).error();
+  }
+  return resource;
+}
+
 Result<BootResource> OpenBoot(const BootConfig& boot) {
   BootResource resource{.kernel = TRY(HostFile::Open(boot.kernel, "kernel")), .initrd = {}};
   if (!boot.initrd.empty()) {
@@ -101,6 +120,7 @@ Result<std::shared_ptr<const HostResources>> HostResources::Open(const MachineCo
   auto resources = std::make_shared<HostResources>();
   resources->kvm = TRY(KvmSystem::Open());
   resources->tracking = TRY(OpenTracking(config.tracking, *resources->kvm));
+  resources->faults = OpenFaults(resources->tracking);
   const ImageOwner owner{.machine = config.name,
                          .record_directory = options.image_record_directory,
                          .pid = options.pid};

@@ -21,6 +21,7 @@
 #include "vmm/kvm/kvm_system.h"
 #include "vmm/machine/config.h"
 #include "vmm/machine/tracking.h"
+#include "vmm/memory/user_fault_fd.h"
 #include "vmm/sandbox/privileges.h"
 #include "vmm/store/store.h"
 
@@ -39,6 +40,12 @@ struct NetResource {
   std::shared_ptr<const TapInterface> tap;  // kTap only
   std::shared_ptr<RateLimiter> send_limiter;
   std::shared_ptr<RateLimiter> receive_limiter;
+};
+
+// What faults of guest memory are served through (vmm/memory/memory_faults.h).
+struct FaultsResource {
+  std::shared_ptr<const UserFaultFd> uffd;  // null: none
+  Status problem;                           // then, why: for whoever goes without
 };
 
 struct BootResource {
@@ -63,6 +70,7 @@ struct HostResources {
 
   std::shared_ptr<const KvmSystem> kvm;
   TrackingResource tracking;
+  FaultsResource faults;
   std::vector<DiskResource> disks;            // as configured
   std::vector<NetResource> nets;              // likewise
   std::shared_ptr<const UnixListener> agent;  // empty without an agent

@@ -4,6 +4,7 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
+#include "vmm/machine/host_resources.h"
 #include "vmm/machine/machine_parts.h"
 
 namespace pacsvisor {
@@ -19,6 +20,8 @@ Machine::~Machine() {
 }
 
 GuestMemory& Machine::memory() { return *parts_->memory; }
+
+MemoryFaults* Machine::memory_faults() { return parts_->faults.get(); }
 
 const std::vector<SealedView*>& Machine::sealed_views() const { return parts_->ends.sealed_views; }
 
@@ -138,6 +141,39 @@ bool Machine::paused() const {
 
 uint64_t Machine::first_entry_ns() const {
   return parts_->vcpus.threads().front()->first_entry_ns();
+}
+
+Status Machine::CanRestoreLazily() const {
+  if (parts_->faults == nullptr) {
+    return parts_->faults_problem;
+  }
+  if (options_.host->tracking.kind == Tracking::kCompare) {
+    return Error::Make(ErrorCode::kUnsupported,
+                       "tracking = \"compare\" reads all of it anyway (VM.toml)");
+  }
+  return {};
+}
+
+Status Machine::RestoreLazily(std::shared_ptr<PageSource> source, std::vector<Extent> first) {
+  const MutexLock lock(control_mutex_);
+  CHECK(!started_ && parts_->faults != nullptr, "machine {} cannot fetch its memory", config_.name);
+  return parts_->faults->StartLazy(std::move(source), std::move(first));
+}
+
+MemoryFaults::Progress Machine::GetMemoryProgress() const {
+  const uint64_t pages = parts_->memory->page_count();
+  return parts_->faults == nullptr ? MemoryFaults::Progress{.pages_there = pages, .pages = pages}
+                                   : parts_->faults->GetProgress();
+}
+
+void Machine::LoseMemory(const std::string& reason) {
+  if (options_.on_memory_lost) {
+    parts_->vcpus.RequestStop();
+    options_.on_memory_lost(reason);
+    return;
+  }
+  End(MachineEnd::Reason::kHostFailure, reason);
+  parts_->faults->CutOff();  // who waits for a page in the kernel comes back
 }
 
 std::vector<DeviceFaults> Machine::GuestFaults() const {

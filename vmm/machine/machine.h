@@ -13,6 +13,9 @@
 //   BlockBackend's lock; a net back end's
 //   VcpuThread::mutex_, Machine::end_mutex_, DirtyRingSource::mutex_, Bus, DirtyBitmap, EventFd:
 //   leaves
+// Who touches guest memory while a restore is lazy may have to wait for a page, whatever it holds:
+// the threads that fetch pages take none of these but, to end the machine, end_mutex_ and
+// VcpuThread::mutex_, with which nobody touches guest memory.
 #pragma once
 
 #include <condition_variable>
@@ -27,6 +30,7 @@
 #include "vmm/base/thread_annotations.h"
 #include "vmm/dirty/dirty_tracker.h"
 #include "vmm/machine/config.h"
+#include "vmm/memory/memory_faults.h"
 #include "vmm/snapshot/snapshot_subject.h"
 #include "vmm/state/state_node.h"
 
@@ -55,6 +59,11 @@ struct MachineOptions {
   std::shared_ptr<const HostResources> host;
   // Memory is left empty, for Load, though the host's resources hold a kernel.
   bool for_load = false;
+  // Pages of guest memory cannot be had: called once, on a thread that others wait for, when the
+  // vCPUs have been told to stop. Ends the process soon, does not wait itself. Threads of the
+  // machine may wait for the pages for good, so that nothing here returns that needs them. Without
+  // it the machine ends with kHostFailure; a device that touches memory then is a crash.
+  std::function<void(const std::string& reason)> on_memory_lost;
 };
 
 class Machine {
@@ -98,7 +107,16 @@ class Machine {
   // After Load: the guest is told at its start that it is another one than that which was saved.
   Status RenewGenerationId();
 
+  // Whether RestoreLazily can be; if not, what of host or configuration is in its way.
+  Status CanRestoreLazily() const;
+  // Before Load, instead of filling memory: it is `source`'s from now on, fetched as it is touched;
+  // `first` before the rest. A page that cannot be fetched ends the machine (on_memory_lost).
+  Status RestoreLazily(std::shared_ptr<PageSource> source, std::vector<Extent> first);
+  // How far that is; whole where there was none. Any thread.
+  MemoryFaults::Progress GetMemoryProgress() const;
+
   GuestMemory& memory();
+  MemoryFaults* memory_faults();  // null: none are served
   // Disks that can be frozen while they go on, in the configuration's order.
   const std::vector<SealedView*>& sealed_views() const;
   // Of memory; not started. Its threads: one at a time, while the machine runs or is paused.
@@ -115,6 +133,8 @@ class Machine {
 
   Machine(const MachineConfig& config, MachineOptions options);
   Status BuildParts();
+  void BuildFaults();
+  void LoseMemory(const std::string& reason);
   Status BuildDevices();
   Status BuildVcpus();
   Status LoadBootKernel();

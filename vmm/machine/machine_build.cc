@@ -74,8 +74,30 @@ Status Machine::BuildParts() {
   parts_ = std::make_unique<Parts>(std::move(system), std::move(memory), std::move(vm),
                                    DescribePlatform(config_, std::move(layout)));
   parts_->tracking = TRY(MakeTracker(tracking, *parts_->vm, *parts_->memory));
+  BuildFaults();
   ReserveMemory(parts_->mmio, parts_->platform_description);
   return parts_->routes.Initialize();
+}
+
+// For a restore, and for snapshots; without it both are there, at a higher price.
+void Machine::BuildFaults() {
+  const FaultsResource& resource = options_.host->faults;
+  if (!options_.for_load && options_.host->store == nullptr) {
+    return;
+  }
+  if (resource.uffd == nullptr) {
+    parts_->faults_problem = resource.problem;
+    return;
+  }
+  MemoryFaultsOptions options;
+  options.on_failure = [this](const Error& error) { LoseMemory(error.message()); };
+  Result<std::unique_ptr<MemoryFaults>> faults =
+      MemoryFaults::Create(*parts_->memory, resource.uffd, std::move(options));
+  if (faults.ok()) {
+    parts_->faults = *std::move(faults);
+  } else {
+    parts_->faults_problem = std::move(faults).error();
+  }
 }
 
 Status Machine::BuildDevices() {

@@ -1,6 +1,6 @@
 // What a machine is made of, in the order of construction; destroyed the other way round: vCPU
-// threads first, then devices, then KVM's VM, guest memory last. Private to the machine's own
-// files.
+// threads first, then devices, then KVM's VM, who serves faults of guest memory, and that itself
+// last. Private to the machine's own files.
 #pragma once
 
 #include <memory>
@@ -39,6 +39,8 @@ class Machine::Parts {
 
   const std::shared_ptr<const KvmSystem> system;
   const std::unique_ptr<GuestMemory> memory;
+  std::unique_ptr<MemoryFaults> faults;  // null: none are served
+  Status faults_problem;                 // then, why
   const std::unique_ptr<KvmVm> vm;
   const PlatformDescription platform_description;
   MachineTracker tracking;

@@ -3,6 +3,7 @@
 #include "vmm/machine/machine.h"
 #include "vmm/machine/machine_clock.h"
 #include "vmm/machine/machine_parts.h"
+#include "vmm/machine/working_set.h"
 
 namespace pacsvisor {
 namespace {
@@ -36,6 +37,9 @@ Status Machine::SaveParts(StateNode& node) const {
   parts_->platform->Save(node.AddChild("platform"));
   parts_->pci.Save(node.AddChild("pci"));
   parts_->virtio.Save(node.AddChild("virtio"));
+  if (parts_->faults != nullptr) {
+    SaveWorkingSet(parts_->faults->WorkingSet(), node);
+  }
   return {};
 }
 

@@ -29,7 +29,38 @@ class MachineSubject::Disk : public FrozenSpace {
   SealedView& view_;
 };
 
-MachineSubject::MachineSubject(Machine& machine) : machine_(machine), memory_(machine.memory()) {}
+class MachineSubject::Protection : public WriteProtection {
+ public:
+  Protection(MemoryFaults& faults, const GuestMemory& memory) : faults_(faults), memory_(memory) {}
+
+  Status Prepare() override { return faults_.PrepareResidue(); }
+  Status Arm(std::span<const Extent> pages) override { return faults_.ArmResidue(pages); }
+  Status Begin(ResidueSink& sink, std::span<uint64_t> listed) override {
+    return faults_.BeginResidue(sink, listed);
+  }
+  void AddPinned(std::span<uint64_t> words) override { memory_.AddPagesInFlight(words); }
+  Status CopyNow(std::span<const Extent> pages) override { return faults_.CopyResidueNow(pages); }
+  Status Protect(std::span<const Extent> pages) override { return faults_.ProtectResidue(pages); }
+  Result<bool> CopySome() override { return faults_.CopySome(); }
+  Status Finish() override { return faults_.CopyRest(); }
+  void Abandon() override {
+    const Status done = faults_.AbandonResidue();
+    // A page that stays protected would hold its writers up for good.
+    CHECK(done.ok(), "{}", done.error().message());
+  }
+
+ private:
+  MemoryFaults& faults_;
+  const GuestMemory& memory_;
+};
+
+MachineSubject::MachineSubject(Machine& machine) : machine_(machine), memory_(machine.memory()) {
+  if (MemoryFaults* const faults = machine.memory_faults()) {
+    protection_ = std::make_unique<Protection>(*faults, machine.memory());
+  }
+}
+
+WriteProtection* MachineSubject::write_protection() { return protection_.get(); }
 
 Result<std::unique_ptr<MachineSubject>> MachineSubject::Create(Machine& machine) {
   const std::vector<SealedView*>& views = machine.sealed_views();

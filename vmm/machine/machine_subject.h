@@ -19,6 +19,7 @@ class MachineSubject : public SnapshotSubject {
   const Space& memory() const override { return memory_; }
   DirtyTracker& tracker() override { return machine_.tracker(); }
   std::vector<FrozenSpace*> disks() override;
+  WriteProtection* write_protection() override;
   Status AtInstant(const std::function<Status()>& work, PauseTimes& times) override {
     return machine_.AtInstant(work, times);
   }
@@ -26,12 +27,14 @@ class MachineSubject : public SnapshotSubject {
 
  private:
   class Disk;
+  class Protection;
 
   explicit MachineSubject(Machine& machine);
 
   Machine& machine_;
   const MemorySpace memory_;
   std::vector<std::unique_ptr<Disk>> disks_;
+  std::unique_ptr<Protection> protection_;  // null: the machine's memory has none
 };
 
 }  // namespace pacsvisor

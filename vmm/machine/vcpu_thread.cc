@@ -109,7 +109,11 @@ void VcpuThread::Body() {
     first_entry_ns_.store(MonotonicNs(), std::memory_order_relaxed);
   }
   while (going) {
-    switch (vcpu_->Run()) {
+    const KvmVcpu::RunResult result = vcpu_->Run();
+    if (Stopping()) {
+      break;  // of memory that was cut off, the exit says anything
+    }
+    switch (result) {
       case KvmVcpu::RunResult::kExit:
         going = ServeExit();
         break;
@@ -141,6 +145,14 @@ bool VcpuThread::ServeRequest() {
   parked_ = false;
   vcpu_->ClearExitRequest();
   return request_ == Request::kRun;
+}
+
+bool VcpuThread::Stopping() {
+  if (!vcpu_->ExitRequested()) {
+    return false;
+  }
+  const MutexLock lock(mutex_);
+  return request_ == Request::kStop;
 }
 
 bool VcpuThread::ServeExit() {

@@ -68,6 +68,7 @@ class VcpuThread {
   enum class Request { kRun, kPause, kStop };
 
   void Body();
+  bool Stopping();
   bool ServeRequest();  // false: stop
   bool ServeExit();     // false: cannot go on
   void ServePorts();

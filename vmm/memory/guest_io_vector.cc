@@ -25,7 +25,21 @@ std::optional<GuestIoVector> GuestIoVector::Create(GuestMemory& memory,
     vector.ranges_.push_back(range);
     vector.size_bytes_ = *total;
   }
+  if (direction == IoDirection::kDeviceWrites) {
+    vector.BeginFlight();
+  }
   return vector;
+}
+
+void GuestIoVector::BeginFlight() {
+  const MutexLock lock(memory_->in_flight_mutex_);
+  in_flight_ = memory_->in_flight_.insert(memory_->in_flight_.end(), ranges_);
+}
+
+void GuestIoVector::EndFlight() {
+  const MutexLock lock(memory_->in_flight_mutex_);
+  memory_->in_flight_.erase(*in_flight_);
+  in_flight_.reset();
 }
 
 GuestIoVector::GuestIoVector(GuestIoVector&& other) noexcept
@@ -34,7 +48,8 @@ GuestIoVector::GuestIoVector(GuestIoVector&& other) noexcept
       landed_(other.landed_),
       size_bytes_(other.size_bytes_),
       iovecs_(std::move(other.iovecs_)),
-      ranges_(std::move(other.ranges_)) {}
+      ranges_(std::move(other.ranges_)),  // stay where they are
+      in_flight_(std::exchange(other.in_flight_, std::nullopt)) {}
 
 GuestIoVector::~GuestIoVector() {
   CHECK(memory_ == nullptr || direction_ == IoDirection::kDeviceReads || landed_,
@@ -57,6 +72,7 @@ void GuestIoVector::Landed() {
   CHECK(direction_ == IoDirection::kDeviceWrites && !landed_);
   landed_ = true;
   MarkAll();
+  EndFlight();
 }
 
 }  // namespace pacsvisor

@@ -46,6 +46,8 @@ class GuestIoVector {
   GuestIoVector(GuestMemory& memory, IoDirection direction)
       : memory_(&memory), direction_(direction) {}
   void MarkAll();
+  void BeginFlight();
+  void EndFlight();
 
   GuestMemory* memory_;  // null once moved from
   IoDirection direction_;
@@ -53,6 +55,7 @@ class GuestIoVector {
   uint64_t size_bytes_ = 0;
   std::vector<iovec> iovecs_;
   std::vector<GuestRange> ranges_;
+  std::optional<GuestMemory::InFlight::iterator> in_flight_;  // kDeviceWrites, until it has landed
 };
 
 }  // namespace pacsvisor

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "vmm/base/align.h"
+#include "vmm/dirty/bit_words.h"
 
 namespace pacsvisor {
 namespace {
@@ -71,6 +72,19 @@ void GuestMemory::MarkWritten(const HostRange& host, GuestRange range) {
   const uint64_t first = offset / kPageSizeBytes;
   const uint64_t last = (offset + range.size_bytes - 1) / kPageSizeBytes;
   dirty_.MarkRange(BlockIndex(host.first_block.raw() + first), last - first + 1);
+}
+
+void GuestMemory::AddPagesInFlight(std::span<uint64_t> words) const {
+  const MutexLock lock(in_flight_mutex_);
+  for (const std::span<const GuestRange> ranges : in_flight_) {
+    for (const GuestRange& range : ranges) {
+      const HostRange& host = *Find(range);
+      const uint64_t offset = range.start.raw() - host.start.raw();
+      const uint64_t first = offset / kPageSizeBytes;
+      const uint64_t last = (offset + range.size_bytes - 1) / kPageSizeBytes;
+      SetBits(words, host.first_block.raw() + first, last - first + 1);
+    }
+  }
 }
 
 bool GuestMemory::Read(GuestAddress from, std::span<uint8_t> to) const {

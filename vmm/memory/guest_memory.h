@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <optional>
 #include <span>
@@ -20,6 +21,7 @@
 
 #include "vmm/base/mapping.h"
 #include "vmm/base/result.h"
+#include "vmm/base/thread_annotations.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/dirty/dirty_bitmap.h"
 #include "vmm/memory/guest_address.h"
@@ -76,6 +78,9 @@ class GuestMemory {
   [[nodiscard]] bool StoreRelease16(GuestAddress to, uint16_t value);
 
   DirtyBitmap& dirty() { return dirty_; }
+  // ORs the pages that host I/O is on its way into (GuestIoVector) into `words` (DirtyBitmap's
+  // form): the kernel may write them past any protection of theirs. Any thread.
+  void AddPagesInFlight(std::span<uint64_t> words) const EXCLUDES(in_flight_mutex_);
   const std::vector<HostRange>& host_ranges() const { return ranges_; }
   // The page of the memory space an address lies in; none outside memory.
   std::optional<BlockIndex> BlockOf(GuestAddress address) const;
@@ -84,6 +89,8 @@ class GuestMemory {
 
  private:
   friend class GuestIoVector;
+  // One I/O's, which the vector owns.
+  using InFlight = std::list<std::span<const GuestRange>>;
 
   explicit GuestMemory(uint64_t size_bytes)
       : size_bytes_(size_bytes), dirty_(size_bytes / kPageSizeBytes) {}
@@ -99,6 +106,9 @@ class GuestMemory {
   std::vector<HostRange> ranges_;
   // Any thread.
   DirtyBitmap dirty_;
+  // Guarded. Nobody who holds it touches guest memory.
+  mutable Mutex in_flight_mutex_;
+  InFlight in_flight_ GUARDED_BY(in_flight_mutex_);
 };
 
 }  // namespace pacsvisor

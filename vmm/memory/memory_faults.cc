@@ -24,23 +24,24 @@ void Touch(const uint8_t& byte) {
 
 }  // namespace
 
-MemoryFaults::MemoryFaults(GuestMemory& memory, UserFaultFd uffd, EventFd stop,
-                           MemoryFaultsOptions options)
+MemoryFaults::MemoryFaults(GuestMemory& memory, std::shared_ptr<const UserFaultFd> uffd,
+                           EventFd stop, MemoryFaultsOptions options)
     : memory_(memory),
-      uffd_(std::move(uffd)),
+      uffd_owner_(std::move(uffd)),
+      uffd_(*uffd_owner_),
       pages_(memory),
       stop_(std::move(stop)),
       options_(std::move(options)),
       residue_(uffd_, pages_) {}
 
-Result<std::unique_ptr<MemoryFaults>> MemoryFaults::Create(GuestMemory& memory, UniqueFd uffd,
+Result<std::unique_ptr<MemoryFaults>> MemoryFaults::Create(GuestMemory& memory,
+                                                           std::shared_ptr<const UserFaultFd> uffd,
                                                            MemoryFaultsOptions options) {
   CHECK(IsFetchSize(options.cluster_pages) && IsFetchSize(options.prefetch_pages), "{}, {}",
         options.cluster_pages, options.prefetch_pages);
-  UserFaultFd agreed = TRY(UserFaultFd::Create(std::move(uffd), options.without_features));
   EventFd stop = TRY(EventFd::Create());
   std::unique_ptr<MemoryFaults> faults(
-      new MemoryFaults(memory, std::move(agreed), std::move(stop), std::move(options)));
+      new MemoryFaults(memory, std::move(uffd), std::move(stop), std::move(options)));
   TRY(faults->CheckFeatures());
   for (size_t thread = 0; thread < kFaultThreads; ++thread) {
     faults->fault_threads_.push_back(
@@ -63,8 +64,22 @@ MemoryFaults::~MemoryFaults() {
   const Status abandoned = residue_.Abandon();
   StopThreads();
   if (!IsWhole() || !abandoned.ok()) {
-    CutOff();  // without its userfaultfd, the kernel would take zeroes for what is missing
+    CutOff();  // nobody fetches what is missing, nor lets go what is protected
+  } else {
+    LetGo();
   }
+}
+
+// Nothing is missing and nothing protected: memory is without a handler from here on.
+void MemoryFaults::LetGo() {
+  const MutexLock lock(modes_mutex_);
+  if (modes_ == 0) {
+    return;
+  }
+  const Status done = pages_.ForEachRegion(
+      [this](std::span<uint8_t> region) -> Status { return uffd_.Unregister(region); });
+  CHECK(done.ok(), "{}", done.error().message());
+  modes_ = 0;
 }
 
 void MemoryFaults::StopThreads() {
@@ -233,6 +248,12 @@ Status MemoryFaults::ProtectResidue(std::span<const Extent> pages) {
   FetchMissing(pages);
   return residue_.Protect(pages);
 }
+
+Status MemoryFaults::CopyResidueNow(std::span<const Extent> pages) {
+  return residue_.CopyNow(pages);
+}
+
+Result<bool> MemoryFaults::CopySome() { return residue_.CopySome(); }
 
 Status MemoryFaults::CopyRest() { return residue_.CopyRest(); }
 

@@ -53,7 +53,6 @@ struct MemoryFaultsOptions {
   uint64_t prefetch_pages = 64;  // in one go, which a fault next to it waits for; likewise
   std::optional<uint64_t> prefetch_pages_per_second;  // none: as fast as the source
   uint64_t record_ns = 10'000'000'000;                // of a restore: its working set
-  uint64_t without_features = 0;  // UFFD_FEATURE_*: what older kernels do is tested on newer ones
   // Called on a thread that faults may wait for: they touch no guest memory and wait for no other
   // thread.
   std::function<void(const Error&)> on_failure;  // once
@@ -73,9 +72,10 @@ class MemoryFaults {
     uint64_t oldest_fault_ns = 0;
   };
 
-  // `uffd` from UserFaultFd::Open. `memory` outlives it. Refuses what the kernel lacks for this
-  // kind of memory, by name.
-  static Result<std::unique_ptr<MemoryFaults>> Create(GuestMemory& memory, UniqueFd uffd,
+  // `uffd` serves one of these at a time, and may serve another one's memory afterwards. `memory`
+  // outlives it. Refuses what the kernel lacks for this kind of memory, by name.
+  static Result<std::unique_ptr<MemoryFaults>> Create(GuestMemory& memory,
+                                                      std::shared_ptr<const UserFaultFd> uffd,
                                                       MemoryFaultsOptions options);
   // Nobody uses guest memory any more. If pages are missing still, it is made inaccessible.
   ~MemoryFaults();
@@ -89,8 +89,8 @@ class MemoryFaults {
   // False: not within the time, or the restore has failed.
   bool WaitUntilWhole(uint64_t timeout_ns) EXCLUDES(mutex_);
   Progress GetProgress() const EXCLUDES(mutex_);
-  // What was waited for in the first record_ns, in that order: with the `first` of this restore,
-  // that of the next one.
+  // The `first` of the next restore: that of this one, then what was waited for beside it in the
+  // first record_ns, in that order. Empty without a restore.
   std::vector<Extent> WorkingSet() const EXCLUDES(mutex_);
 
   // See vmm/memory/residue.h. Pages that are missing still are fetched before they are protected: a
@@ -99,7 +99,9 @@ class MemoryFaults {
       EXCLUDES(mutex_);  // what need not be in the pause; called by the next ones
   Status ArmResidue(std::span<const Extent> pages);
   Status BeginResidue(ResidueSink& sink, std::span<uint64_t> rewritten);
+  Status CopyResidueNow(std::span<const Extent> pages);
   Status ProtectResidue(std::span<const Extent> pages);
+  Result<bool> CopySome();
   Status CopyRest();
   Status AbandonResidue();
 
@@ -114,7 +116,8 @@ class MemoryFaults {
   static constexpr size_t kFaultThreads = 2;  // one waits for a disk, the other serves
   static constexpr size_t kMaxWorkingSetExtents = 1 << 16;
 
-  MemoryFaults(GuestMemory& memory, UserFaultFd uffd, EventFd stop, MemoryFaultsOptions options);
+  MemoryFaults(GuestMemory& memory, std::shared_ptr<const UserFaultFd> uffd, EventFd stop,
+               MemoryFaultsOptions options);
   Status CheckFeatures() const;
   Status DropContents() const;
   Status AddModes(uint64_t modes) REQUIRES(modes_mutex_);
@@ -136,10 +139,12 @@ class MemoryFaults {
   void BecomeWhole(LazyPages& lazy);
   void Fail(const Error& error) EXCLUDES(mutex_);
   void StopThreads();
+  void LetGo() EXCLUDES(modes_mutex_);
 
   // Constant after construction.
   GuestMemory& memory_;
-  const UserFaultFd uffd_;
+  const std::shared_ptr<const UserFaultFd> uffd_owner_;
+  const UserFaultFd& uffd_;
   const HostPages pages_;
   const EventFd stop_;
   const MemoryFaultsOptions options_;

@@ -22,7 +22,8 @@ Status MemoryFaults::StartLazy(std::shared_ptr<PageSource> source, std::vector<E
     const MutexLock modes_lock(modes_mutex_);
     const MutexLock lock(mutex_);
     lazy_ = lazy;
-    working_set_.clear();
+    working_set_ = first;
+    working_set_.resize(std::min(first.size(), kMaxWorkingSetExtents));
     record_until_ns_ = MonotonicNs() + options_.record_ns;
     TRY(AddModes(UFFDIO_REGISTER_MODE_MISSING));
     whole_.store(false, std::memory_order_release);

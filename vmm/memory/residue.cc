@@ -55,6 +55,7 @@ void Residue::Begin(ResidueSink& sink, std::span<uint64_t> rewritten) {
     }
     rewritten_ = PageSet(pages_.page_count());
   }
+  next_ = 0;
   mode_ = Mode::kCopying;
   sink_ = &sink;
   failure_.reset();
@@ -103,12 +104,12 @@ Status Residue::ProtectMore(std::span<const Extent> pages) {
   return {};
 }
 
-std::optional<Extent> Residue::TakeRun(uint64_t from) {
+std::optional<Extent> Residue::TakeRun(uint64_t from, uint64_t end) {
   const MutexLock lock(mutex_);
   if (mode_ != Mode::kCopying || failure_.has_value()) {
     return std::nullopt;
   }
-  const std::optional<Extent> run = pending_.NextRun(from, pages_.page_count(), kRunPages);
+  const std::optional<Extent> run = pending_.NextRun(from, end, kRunPages);
   if (run.has_value()) {
     pending_.Remove(*run);
     copying_.push_back(*run);
@@ -116,11 +117,28 @@ std::optional<Extent> Residue::TakeRun(uint64_t from) {
   return run;
 }
 
+Status Residue::CopyNow(std::span<const Extent> pages) {
+  for (const Extent& extent : pages) {
+    const uint64_t end = extent.first.raw() + extent.count;
+    while (const std::optional<Extent> run = TakeRun(extent.first.raw(), end)) {
+      TRY(CopyAndRelease(*run));
+    }
+  }
+  return {};
+}
+
+Result<bool> Residue::CopySome() {
+  const std::optional<Extent> run = TakeRun(next_, pages_.page_count());
+  if (!run.has_value()) {
+    return false;
+  }
+  next_ = run->first.raw() + run->count;
+  TRY(CopyAndRelease(*run));
+  return true;
+}
+
 Status Residue::CopyRest() {
-  uint64_t from = 0;
-  while (const std::optional<Extent> run = TakeRun(from)) {
-    TRY(CopyAndRelease(*run));
-    from = run->first.raw() + run->count;
+  while (TRY(CopySome())) {
   }
   TRY(ReleasePending());  // pages are left only when this has failed
   const MutexLock lock(mutex_);

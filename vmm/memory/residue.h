@@ -2,12 +2,13 @@
 // first write: they are write-protected (userfaultfd), whoever writes one waits until it is copied.
 //
 //   Arm       machine runs   protects pages ahead of the pause. A page that is written is let go
-//   and
-//                            listed: it is of no use any more. This also slows the writer down
+//                            and listed: it is of no use any more. This also slows the writer down
 //   Begin     in the pause   the instant: what is still protected is of the snapshot, what was
 //                            listed is handed back, to be copied in the pause or protected again
+//   CopyNow   in the pause   copies pages that are protected, and lets them go
 //   Protect   in the pause   more pages of the instant
-//   CopyRest  machine runs   copies what nobody writes, and ends the residue
+//   CopySome  machine runs   copies a run that nobody has written yet
+//   CopyRest  machine runs   copies what is left, and ends the residue
 //   Abandon   any time       lets everything go; the snapshot has failed
 //
 // Who may write the pages without the kernel noticing must be known: a page that is the target of a
@@ -59,6 +60,10 @@ class Residue {
   // CopyRest or Abandon has returned.
   void Begin(ResidueSink& sink, std::span<uint64_t> rewritten) EXCLUDES(mutex_);
   Status Protect(std::span<const Extent> pages) EXCLUDES(mutex_);
+  // Those of `pages` that are protected; the others are left alone.
+  Status CopyNow(std::span<const Extent> pages) EXCLUDES(mutex_);
+  // False: nothing is left, or the residue has failed. CopyRest follows.
+  Result<bool> CopySome() EXCLUDES(mutex_);
   // The first failure of the sink, or kCancelled when abandoned: then some pages are missing.
   Status CopyRest() EXCLUDES(mutex_);
   // Returns when the sink is not in use any more.
@@ -75,7 +80,8 @@ class Residue {
   Status ProtectMore(std::span<const Extent> pages) EXCLUDES(mutex_);
   // Those of `pages` that were not pending yet.
   std::vector<Extent> AddPending(std::span<const Extent> pages) EXCLUDES(mutex_);
-  std::optional<Extent> TakeRun(uint64_t from) EXCLUDES(mutex_);
+  // The first protected run in the range is this thread's to copy.
+  std::optional<Extent> TakeRun(uint64_t from, uint64_t end) EXCLUDES(mutex_);
   // Copies pages that this thread has moved from pending_ to copying_, and lets them go.
   Status CopyAndRelease(Extent taken) EXCLUDES(mutex_);
   Status CopyOut(ResidueSink& sink, Extent taken) const;
@@ -95,6 +101,8 @@ class Residue {
   std::vector<Extent> copying_ GUARDED_BY(mutex_);   // one a thread
   ResidueSink* sink_ GUARDED_BY(mutex_) = nullptr;   // set while copying
   std::optional<Error> failure_ GUARDED_BY(mutex_);  // the sink's first
+  // The thread that copies: where CopySome goes on.
+  uint64_t next_ = 0;
 };
 
 }  // namespace pacsvisor

@@ -54,6 +54,11 @@ Result<UserFaultFd> UserFaultFd::Create(UniqueFd fd, uint64_t without) {
   return Error::FromErrno(errno, "userfaultfd: the kernel does not speak this version of it");
 }
 
+Result<std::shared_ptr<const UserFaultFd>> UserFaultFd::OpenShared(uint64_t without) {
+  UniqueFd fd = TRY(Open());
+  return std::make_shared<const UserFaultFd>(TRY(Create(std::move(fd), without)));
+}
+
 Status UserFaultFd::Register(std::span<uint8_t> range, uint64_t modes) const {
   uffdio_register argument = {.range = RangeOf(range), .mode = modes};
   if (ioctl(fd_.get(), UFFDIO_REGISTER, &argument) != 0) {

@@ -8,6 +8,7 @@
 #include <linux/userfaultfd.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "vmm/base/result.h"
@@ -22,8 +23,9 @@ class UserFaultFd {
   // another.
   static Result<UniqueFd> Open();
   // Agrees with the kernel on the features; once a descriptor. `without`: features not to use even
-  // where the kernel has them.
+  // where the kernel has them (what older kernels do is tested on newer ones).
   static Result<UserFaultFd> Create(UniqueFd fd, uint64_t without = 0);
+  static Result<std::shared_ptr<const UserFaultFd>> OpenShared(uint64_t without = 0);  // both
 
   int fd() const { return fd_.get(); }
   bool Has(uint64_t feature) const { return (features_ & feature) == feature; }

@@ -195,6 +195,7 @@ void AddStoreFiles(Calls& calls) {
 // Files of a store that is open already, to read.
 void AddFetch(Calls& calls) {
   calls.AddWhere(SYS_openat, {kFromDescriptor, kOpenToRead});
+  calls.AddWhere(SYS_fcntl, {{.index = 1, .value = F_SETFD}});  // fdopendir(3)
   calls.Add({SYS_pread64, SYS_preadv, SYS_fstat, SYS_newfstatat, SYS_statx, SYS_getdents64,
              SYS_lseek, SYS_epoll_ctl, SYS_epoll_wait, SYS_epoll_pwait});
 }

@@ -10,6 +10,7 @@
 #include "vmm/dirty/dirty_tracker.h"
 #include "vmm/snapshot/frozen_space.h"
 #include "vmm/snapshot/space.h"
+#include "vmm/snapshot/write_protection.h"
 #include "vmm/state/state_node.h"
 
 namespace pacsvisor {
@@ -29,6 +30,8 @@ class SnapshotSubject {
   virtual const Space& memory() const = 0;
   virtual DirtyTracker& tracker() = 0;
   virtual std::vector<FrozenSpace*> disks() = 0;  // the same ones at each call
+  // Of memory; null: what is left to the pause is copied in it.
+  virtual WriteProtection* write_protection() { return nullptr; }
 
   // Stands the machine still, does `work`, lets it go on, whatever became of the work. One that
   // stood still before is left so. The error is the work's, or the machine's own.

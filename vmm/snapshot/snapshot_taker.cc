@@ -26,7 +26,9 @@ class SnapshotTaker::Attempt {
         order_(order),
         memory_(subject.memory(), subject.tracker(), kMemoryNumber, writer,
                 {.extent = whole ? MemoryCapture::Extent::kWhole : MemoryCapture::Extent::kChanges,
-                 .staging_bytes = StagingBytes(subject, order)}) {
+                 .staging_bytes = StagingBytes(subject, order),
+                 .pause_budget_ns = order.pause_budget_ns,
+                 .protection = subject.write_protection()}) {
     uint32_t number = kMemoryNumber;
     for (FrozenSpace* disk : subject.disks()) {
       disks_.emplace_back(*disk, ++number,
@@ -129,6 +131,7 @@ class SnapshotTaker::Attempt {
     figures_["budget_met"] = pause_ns <= order_.pause_budget_ns ? 1 : 0;
     figures_["rounds"] = memory_.rounds();
     figures_["residue_pages"] = memory_.residue_pages();
+    figures_["protected_pages"] = memory_.residue().page_count();
     const uint64_t memory_bytes = memory_.taken_pages() * subject_.memory().block_bytes();
     uint64_t disk_bytes = 0;
     const std::vector<FrozenSpace*> spaces = subject_.disks();
@@ -150,6 +153,7 @@ class SnapshotTaker::Attempt {
     }
     draft.texts = order_.texts;
     draft.texts.insert(texts_.begin(), texts_.end());
+    draft.texts["residue"] = memory_.residue().Way();
     draft.texts["tracking"] = std::string(subject_.tracker().source_name());
     draft.figures = figures_;
     draft.begun_ns = pause_.begun_ns;

@@ -118,5 +118,22 @@ TEST(ForcedEndDeathTest, AMachineWhoseDiskHangsEndsAndItsNameIsFree) {
   EXPECT_NE(access((directory.path() / "run/pacs").c_str(), F_OK), 0);
 }
 
+// As when its memory is lost: at once, whatever is waited for, with the reason.
+TEST(ForcedEndDeathTest, AMachineThatCannotGoOnEndsAtOnceWithTheReason) {
+  const TemporaryDirectory directory;
+  EXPECT_EXIT(
+      {
+        const RuntimeDirectory runtime =
+            RuntimeDirectory::Claim(directory.path().string() + "/run", "pacs").value();
+        const auto forced_end =
+            ForcedEnd::Start(hours(1), [&runtime] { runtime.Remove(); }).value();
+        std::thread in_memory([&] { forced_end->EndNow("a page is not to be had"); });
+        in_memory.join();
+        pause();
+      },
+      ExitedWithCode(static_cast<int>(ExitStatus::kFailed)), "^a page is not to be had\n$");
+  EXPECT_NE(access((directory.path() / "run/pacs").c_str(), F_OK), 0);
+}
+
 }  // namespace
 }  // namespace pacsvisor

@@ -17,8 +17,10 @@ class FakeMachine : public MachineControl {
     description_.pid = 4711;
     description_.cpus = 2;
     description_.memory_bytes = 2ul << 30;
+    description_.memory_there_bytes = 1ul << 30;
     description_.uptime_ms = 5;
     description_.process_start_ns = 1'000'000'000;
+    description_.restore_start_ns = 1'005'000'000;
     description_.first_entry_ns = 1'008'000'000;
     description_.disks = {{.path = "/vm/root.raw", .serial = "root", .size_bytes = 1ul << 30},
                           {.path = "/vm/data.raw", .size_bytes = 4096, .read_only = true}};

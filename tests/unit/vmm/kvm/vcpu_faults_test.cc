@@ -104,8 +104,8 @@ class VcpuFaultsTest : public testing::TestWithParam<MemoryBacking> {
   void TearDown() override { faults_.reset(); }
 
   void StartLazy(MemoryFaultsOptions options) {
-    faults_ =
-        MemoryFaults::Create(*memory_, UserFaultFd::Open().value(), std::move(options)).value();
+    faults_ = MemoryFaults::Create(*memory_, UserFaultFd::OpenShared().value(), std::move(options))
+                  .value();
     const Status started = faults_->StartLazy(source_, {});
     ASSERT_TRUE(started.ok()) << started.error().message();
   }
@@ -115,7 +115,7 @@ class VcpuFaultsTest : public testing::TestWithParam<MemoryBacking> {
     }
   }
   void StartFaults() {
-    faults_ = MemoryFaults::Create(*memory_, UserFaultFd::Open().value(), {}).value();
+    faults_ = MemoryFaults::Create(*memory_, UserFaultFd::OpenShared().value(), {}).value();
   }
   // To the next out: the word that the guest put there.
   uint16_t Step() {

@@ -85,8 +85,11 @@ inline PageBytes ReadPage(const GuestMemory& memory, uint64_t page) {
 }
 
 inline std::unique_ptr<MemoryFaults> MakeFaults(GuestMemory& memory,
-                                                MemoryFaultsOptions options = {}) {
-  return MemoryFaults::Create(memory, UserFaultFd::Open().value(), std::move(options)).value();
+                                                MemoryFaultsOptions options = {},
+                                                uint64_t without_features = 0) {
+  return MemoryFaults::Create(memory, UserFaultFd::OpenShared(without_features).value(),
+                              std::move(options))
+      .value();
 }
 
 inline constexpr uint64_t kLongNs = 60'000'000'000;

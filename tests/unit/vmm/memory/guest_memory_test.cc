@@ -216,6 +216,33 @@ TEST_P(GuestMemoryTest, AMovedVectorIsLandedOnce) {
   EXPECT_EQ(TakeMarked(), (std::set<uint64_t>{0}));
 }
 
+// Their pages may be written past a protection until the write has landed.
+TEST_P(GuestMemoryTest, PagesOfWritesInFlightAreKnown) {
+  const auto in_flight = [this] {
+    std::vector<uint64_t> words(memory_->dirty().word_count());
+    memory_->AddPagesInFlight(words);
+    std::set<uint64_t> pages;
+    for (const Extent& extent : ExtentsOf(words, memory_->page_count())) {
+      for (uint64_t i = 0; i < extent.count; ++i) {
+        pages.insert(extent.first.raw() + i);
+      }
+    }
+    return pages;
+  };
+  const GuestRange one[] = {{GuestAddress(5 * kPageSizeBytes + 4000), 97},
+                            {GuestAddress(9 * kPageSizeBytes), 1}};
+  const GuestRange other[] = {{GuestAddress(6 * kPageSizeBytes), 3 * kPageSizeBytes}};
+  auto first = GuestIoVector::Create(*memory_, one, IoDirection::kDeviceWrites).value();
+  auto second = GuestIoVector::Create(*memory_, other, IoDirection::kDeviceWrites).value();
+  const auto read = GuestIoVector::Create(*memory_, other, IoDirection::kDeviceReads).value();
+  EXPECT_EQ(in_flight(), (std::set<uint64_t>{5, 6, 7, 8, 9}));
+  GuestIoVector moved = std::move(first);
+  second.Landed();
+  EXPECT_EQ(in_flight(), (std::set<uint64_t>{5, 6, 9}));
+  moved.Landed();
+  EXPECT_TRUE(in_flight().empty());
+}
+
 using GuestMemoryDeathTest = GuestMemoryTest;
 
 TEST_P(GuestMemoryDeathTest, ForgettingThatAWriteHasLandedIsABug) {

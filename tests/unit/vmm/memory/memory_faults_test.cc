@@ -161,6 +161,34 @@ TEST_P(LazyRestoreTest, WhatWasWaitedForIsRecorded) {
   EXPECT_EQ(faults_->WorkingSet(), expected);
 }
 
+TEST_P(LazyRestoreTest, TheNextOnesWorkingSetBeginsWithThisOnes) {
+  Start(kSmallBytes, {.cluster_pages = 4, .prefetch = false, .record_ns = kLongNs},
+        {{BlockIndex(1900), 2}});
+  ReadPage(*memory_, 5);
+  const std::vector<Extent> expected = {{BlockIndex(1900), 2}, {BlockIndex(4), 4}};
+  EXPECT_EQ(faults_->WorkingSet(), expected);
+}
+
+// A guest that resets itself gets new memory, and no second descriptor can be opened for it.
+TEST_P(LazyRestoreTest, OneDescriptorServesMemoryAfterMemory) {
+  const auto uffd = UserFaultFd::OpenShared().value();
+  for (const bool to_the_end : {false, true, true}) {
+    auto memory = MakeGuestMemory(kSmallBytes, GetParam());
+    auto faults = MemoryFaults::Create(*memory, uffd, {.prefetch = to_the_end}).value();
+    ASSERT_TRUE(faults->StartLazy(source_, {}).ok());
+    EXPECT_EQ(ReadPage(*memory, 5), PatternSource::PageOf(5));
+    if (to_the_end) {
+      EXPECT_TRUE(faults->WaitUntilWhole(kLongNs));
+      const Extent all = {BlockIndex(0), kSmallPages};
+      ASSERT_TRUE(faults->ArmResidue({&all, 1}).ok());  // let go by the end
+    }
+    faults.reset();
+    if (to_the_end) {
+      EXPECT_TRUE(memory->Write(GuestAddress(0), PageBytes(kSmallBytes / 2, 7)));
+    }
+  }
+}
+
 TEST_P(LazyRestoreTest, NothingIsRecordedLater) {
   Start(kSmallBytes, {.prefetch = false, .record_ns = 0});
   ReadPage(*memory_, 5);

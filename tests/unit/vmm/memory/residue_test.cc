@@ -176,9 +176,8 @@ class ResidueTest : public testing::TestWithParam<Kind> {
 
   void MakeMachine(MemoryFaultsOptions options) {
     faults_.reset();
-    options.without_features = GetParam().without_features;
     memory_ = MakeGuestMemory(kResidueBytes, GetParam().backing);
-    faults_ = MakeFaults(*memory_, std::move(options));
+    faults_ = MakeFaults(*memory_, std::move(options), GetParam().without_features);
   }
   void FillWithPattern() {
     for (uint64_t page = 0; page < kResiduePages; ++page) {
@@ -238,6 +237,40 @@ TEST_P(ResidueTest, PagesThatNobodyWritesAreCopied) {
   EXPECT_TRUE(faults_->CopyRest().ok());
   ExpectHolds(sink, expected);
   EXPECT_EQ(WriteFaults(), 0u);
+}
+
+TEST_P(ResidueTest, PagesMayBeCopiedAtOnceAndInPieces) {
+  FillWithPattern();
+  const std::vector<Extent> extents = {{BlockIndex(3), 40}, {BlockIndex(100), 1}};
+  const auto expected = Contents(PagesOf(extents));
+  PageSink sink(kResiduePages);
+  BeginWith(sink, extents);
+  // Of what is asked for, only what is protected.
+  const std::vector<Extent> now = {{BlockIndex(0), 5}, {BlockIndex(20), 30}, {BlockIndex(99), 1}};
+  ASSERT_TRUE(faults_->CopyResidueNow(now).ok());
+  EXPECT_EQ(sink.Count(), 2u + 23u);
+  const uint64_t protected_pages = expected.size() - sink.Count();
+  WriteAllPages();  // those are let go
+  EXPECT_EQ(WriteFaults(), protected_pages);
+  EXPECT_FALSE(faults_->CopySome().value());
+  EXPECT_TRUE(faults_->CopyRest().ok());
+  ExpectHolds(sink, expected);
+}
+
+TEST_P(ResidueTest, APieceAtATimeIsCopiedUntilNoneIsLeft) {
+  FillWithPattern();
+  const std::vector<Extent> extents = RandomExtents(random_, kResiduePages);
+  const auto expected = Contents(PagesOf(extents));
+  PageSink sink(kResiduePages);
+  BeginWith(sink, extents);
+  uint64_t before = 0;
+  while (faults_->CopySome().value()) {
+    EXPECT_GT(sink.Count(), before);
+    EXPECT_LE(sink.Count(), before + Residue::kRunPages);
+    before = sink.Count();
+  }
+  ExpectHolds(sink, expected);
+  EXPECT_TRUE(faults_->CopyRest().ok());
 }
 
 TEST_P(ResidueTest, ReadsDoNotFault) {
@@ -465,7 +498,7 @@ TEST(ResidueFeaturesTest, KernelsWithoutWriteProtectionAreRefused) {
                {MemoryBacking::kMemfd, UFFD_FEATURE_WP_HUGETLBFS_SHMEM}};
   for (const auto& one : cases) {
     const auto memory = MakeGuestMemory(kResidueBytes, one.backing);
-    const auto faults = MakeFaults(*memory, {.without_features = one.without_features});
+    const auto faults = MakeFaults(*memory, {}, one.without_features);
     const Extent first = {BlockIndex(0), 1};
     const Status armed = faults->ArmResidue({&first, 1});
     ASSERT_FALSE(armed.ok());

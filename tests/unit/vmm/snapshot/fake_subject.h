@@ -147,6 +147,7 @@ class FakeSubject : public SnapshotSubject {
     }
     return all;
   }
+  WriteProtection* write_protection() override { return protection; }
   Status AtInstant(const std::function<Status()>& work, PauseTimes& times) override {
     times.begun_ns = MonotonicNs();
     if (before_instant) {
@@ -194,6 +195,8 @@ class FakeSubject : public SnapshotSubject {
   std::deque<FakeDisk> disk_spaces;
   std::function<void()> before_instant;
   std::function<void()> after_instant;
+  WriteProtection* protection = nullptr;
+  std::function<void(uint64_t page)> before_write;
   bool fail_state = false;
   bool paused = false;
   uint64_t states = 0;
@@ -203,6 +206,9 @@ class FakeSubject : public SnapshotSubject {
 
  private:
   void FillPage(uint64_t page, uint8_t value) {
+    if (before_write) {
+      before_write(page);
+    }
     std::fill_n(memory_space.bytes.begin() + static_cast<ptrdiff_t>(page * kTestBlockBytes),
                 kTestBlockBytes, value);
   }
