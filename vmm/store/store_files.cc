@@ -18,6 +18,7 @@ namespace pacsvisor {
 namespace {
 
 constexpr size_t kMostWordsBytes = 255;
+constexpr int kMostLockTries = 1000;
 // A store holds the memory of guests: patients' data, passwords.
 constexpr mode_t kFileMode = 0600;
 constexpr mode_t kDirectoryMode = 0700;
@@ -183,17 +184,32 @@ class HostFiles : public StoreFiles {
 
   Result<std::unique_ptr<Lock>> AcquireLock(const std::string& path, LockMode mode,
                                             const std::string& words) override {
-    UniqueFd fd = TRY(Open(path, O_RDWR | O_CREAT, "cannot open"));
-    struct flock lock {};
-    lock.l_type = mode == LockMode::kExclusive ? F_WRLCK : F_RDLCK;
-    lock.l_whence = SEEK_SET;  // from 0 to 0: the whole file, however long it grows
-    if (::fcntl(fd.get(), F_OFD_SETLK, &lock) != 0) {
-      if (errno != EAGAIN && errno != EACCES) {
-        return Failure("cannot lock (the file system must support locks)", path);
+    UniqueFd fd;
+    bool current = false;
+    for (int tries = 0; !current; ++tries) {
+      if (tries == kMostLockTries) {
+        return Error::Make(ErrorCode::kUnsupported,
+                           "cannot lock {}: the file that has this name changes all the time",
+                           FullName(path));
       }
-      return Error::Make(ErrorCode::kBusy,
-                         "{} is locked by {}; wait until it is done, or end it if it hangs",
-                         FullName(path), Holder(fd.get()));
+      fd = TRY(Open(path, O_RDWR | O_CREAT, "cannot open"));
+      struct flock lock {};
+      lock.l_type = mode == LockMode::kExclusive ? F_WRLCK : F_RDLCK;
+      lock.l_whence = SEEK_SET;  // from 0 to 0: the whole file, however long it grows
+      if (::fcntl(fd.get(), F_OFD_SETLK, &lock) != 0) {
+        if (errno != EAGAIN && errno != EACCES) {
+          return Failure("cannot lock (the file system must support locks)", path);
+        }
+        return Error::Make(ErrorCode::kBusy,
+                           "{} is locked by {}; wait until it is done, or end it if it hangs",
+                           FullName(path), Holder(fd.get()));
+      }
+      // It may have been removed by its last holder since it was opened.
+      struct stat named {};
+      struct stat opened {};
+      current = ::fstat(fd.get(), &opened) == 0 &&
+                ::fstatat(directory_.get(), path.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+                named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
     }
     const std::string_view text = std::string_view(words).substr(0, kMostWordsBytes);
     if (::ftruncate(fd.get(), 0) != 0 ||

@@ -1,7 +1,5 @@
 #include "vmm/store/store_writer.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -416,10 +414,7 @@ Result<std::unique_ptr<SnapshotWriter>> BeginStoreWriter(std::shared_ptr<StoreCo
                                                          const std::optional<SnapshotId>& parent,
                                                          std::vector<StoredSpace> spaces) {
   TRY(CheckSpaces(spaces));
-  const std::string& owner = core->tuning().owner;
-  std::unique_ptr<StoreFiles::Lock> lock = TRY(core->files().AcquireLock(
-      std::string(kLockPath), StoreFiles::LockMode::kExclusive,
-      fmt::format("pid {}{}{}", ::getpid(), owner.empty() ? "" : ", ", owner)));
+  std::unique_ptr<StoreFiles::Lock> lock = TRY(core->LockForWriting());
   const uint32_t next_pack = TRY(core->CleanUp());
   std::optional<SnapshotRoot> root;
   if (parent.has_value()) {
