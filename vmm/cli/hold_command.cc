@@ -36,8 +36,8 @@ struct HoldOptions {
 };
 
 nlohmann::json HoldToJson(const Hold& hold) {
-  return {{"id", hold.snapshot.Hex()},  {"word", hold.word},     {"until_ns", hold.until_ns},
-          {"made_ns", hold.made_ns},    {"reason", hold.reason}, {"damaged", hold.damaged}};
+  return {{"id", hold.snapshot.Hex()}, {"word", hold.word},     {"until_ns", hold.until_ns},
+          {"made_ns", hold.made_ns},   {"reason", hold.reason}, {"damaged", hold.damaged}};
 }
 
 void PrintHold(const Hold& hold) {
@@ -67,9 +67,9 @@ Status ReleaseHolds(const HoldOptions& options, Store& store) {
     return Error::Make(ErrorCode::kNotFound, "snapshot {} has no {}; pacsvisor hold --list tells",
                        id.Short(), options.word.empty() ? "hold" : "hold of that word");
   }
-  options.json ? Print(stdout, "{}\n", DumpJson({{"released", released}}))
-               : Print(stdout, "{} hold{} of {} released\n", released, released == 1 ? "" : "s",
-                       id.Short());
+  options.json
+      ? Print(stdout, "{}\n", DumpJson({{"released", released}}))
+      : Print(stdout, "{} hold{} of {} released\n", released, released == 1 ? "" : "s", id.Short());
   return {};
 }
 

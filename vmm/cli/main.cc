@@ -44,6 +44,8 @@ int main(int argc, char** argv) {
   AddVerifyCommand(app, &status);
   AddPruneCommand(app, &status);
   AddHoldCommand(app, &status);
+  AddExportCommand(app, &status);
+  AddImportCommand(app, &status);
   AddDiskCommand(app, &status);
   AddDoctorCommand(app, &status);
   try {

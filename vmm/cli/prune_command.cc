@@ -119,7 +119,8 @@ void AddPruneCommand(CLI::App& app, ExitStatus* status) {
   command->add_option("--keep-weekly", keep.weekly, "The last of so many weeks");
   command->add_option("--keep-monthly", keep.monthly, "The last of so many months");
   command->add_option("--keep-yearly", keep.yearly, "The last of so many years");
-  command->add_flag("--dry-run", options->request.dry_run, "Tell what would go, and change nothing");
+  command->add_flag("--dry-run", options->request.dry_run,
+                    "Tell what would go, and change nothing");
   command->add_flag("--json", options->json, "Print a JSON object");
   command->footer(kPruneFooter);
   command->callback([options, status] { *status = PruneAndTell(*options); });

@@ -87,8 +87,8 @@ Row RowOf(const ListedSnapshot& listed) {
 }
 
 void PrintSnapshotTable(const std::vector<ListedSnapshot>& snapshots) {
-  std::vector<Row> rows = {
-      {"ID", "WHEN", "MACHINE", "PARENT", "DIRTY", "UNIQUE", "PAUSE", "DURABLE", "HELD", "MESSAGE"}};
+  std::vector<Row> rows = {{"ID", "WHEN", "MACHINE", "PARENT", "DIRTY", "UNIQUE", "PAUSE",
+                            "DURABLE", "HELD", "MESSAGE"}};
   for (const ListedSnapshot& listed : snapshots) {
     rows.push_back(RowOf(listed));
   }

@@ -16,20 +16,24 @@ constexpr size_t kIdDigits = 2 * SnapshotId::kBytes;
 
 // The snapshot and the word of a file of holds/; nothing for other names.
 std::optional<Hold> HoldOfFile(std::string_view name) {
-  constexpr std::string_view kWordCharacters = "abcdefghijklmnopqrstuvwxyz0123456789";
-  if (name.size() <= kIdDigits + 1 || name.size() > kIdDigits + 1 + kMostWordBytes ||
-      name[kIdDigits] != '-') {
+  if (name.size() <= kIdDigits || name[kIdDigits] != '-') {
     return std::nullopt;
   }
   const std::optional<SnapshotId> id = SnapshotId::FromHex(name.substr(0, kIdDigits));
   const std::string_view word = name.substr(kIdDigits + 1);
-  if (!id.has_value() || word.find_first_not_of(kWordCharacters) != std::string_view::npos) {
+  if (!id.has_value() || !IsHoldWord(word)) {
     return std::nullopt;
   }
   return Hold{.snapshot = *id, .word = std::string(word)};
 }
 
 }  // namespace
+
+bool IsHoldWord(std::string_view word) {
+  constexpr std::string_view kCharacters = "abcdefghijklmnopqrstuvwxyz0123456789";
+  return !word.empty() && word.size() <= kMostWordBytes &&
+         word.find_first_not_of(kCharacters) == std::string_view::npos;
+}
 
 std::string HoldPath(const SnapshotId& snapshot, std::string_view word) {
   return fmt::format("holds/{}-{}", snapshot.Hex(), word);

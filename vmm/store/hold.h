@@ -30,6 +30,9 @@ struct Hold {
 
 inline constexpr size_t kMostReasonBytes = 255;
 
+// 1 … 32 of a-z0-9.
+bool IsHoldWord(std::string_view word);
+
 // "holds/ID-WORD".
 std::string HoldPath(const SnapshotId& snapshot, std::string_view word);
 

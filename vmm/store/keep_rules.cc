@@ -23,7 +23,9 @@ struct Dated {
 // The number of the hour, day and so on that an instant is in.
 uint64_t Hour(uint64_t instant_ns) { return instant_ns / kNsPerHour; }
 uint64_t Day(uint64_t instant_ns) { return Hour(instant_ns) / kHoursPerDay; }
-uint64_t Week(uint64_t instant_ns) { return (Day(instant_ns) + 3) / 7; }  // 1970 began on a Thursday
+uint64_t Week(uint64_t instant_ns) {
+  return (Day(instant_ns) + 3) / 7;
+}  // 1970 began on a Thursday
 std::chrono::year_month_day DateOf(uint64_t instant_ns) {
   return Days(std::chrono::days(static_cast<int>(Day(instant_ns))));
 }
@@ -112,7 +114,8 @@ std::set<SnapshotId> KeptByRules(const KeepRules& rules,
   }
   for (auto& [machine, dated] : machines) {
     std::sort(dated.begin(), dated.end(), [](const Dated& left, const Dated& right) {
-      return std::pair(left.instant_ns, left.info->id) > std::pair(right.instant_ns, right.info->id);
+      return std::pair(left.instant_ns, left.info->id) >
+             std::pair(right.instant_ns, right.info->id);
     });
     KeepOf(dated, rules.last, Any, kept);
     KeepOf(dated, rules.hourly, Hour, kept);

@@ -10,7 +10,8 @@
 namespace pacsvisor {
 
 // How many are kept of each machine: the last ones; and the last one of each hour, day, week (from
-// Monday on), month and year, of so many that have any. By UTC. A snapshot that one rule keeps stays.
+// Monday on), month and year, of so many that have any. By UTC. A snapshot that one rule keeps
+// stays.
 struct KeepRules {
   uint32_t last = 0;
   uint32_t hourly = 0;
@@ -24,6 +25,7 @@ struct KeepRules {
 
 // Of any order; without a rule, all. The newest of each machine is always among them. A child is
 // taken for newer than its parent also when the clock went back between them.
-std::set<SnapshotId> KeptByRules(const KeepRules& rules, const std::vector<SnapshotInfo>& snapshots);
+std::set<SnapshotId> KeptByRules(const KeepRules& rules,
+                                 const std::vector<SnapshotInfo>& snapshots);
 
 }  // namespace pacsvisor

@@ -32,8 +32,7 @@ bool IsUnwritable(const Error& error) {
 
 std::string LeaseWords(const std::string& owner, const std::optional<SnapshotId>& id) {
   const std::string what = id.has_value() ? id->Hex() : std::string(kAny);
-  const std::string who =
-      fmt::format("pid {}{}{}", ::getpid(), owner.empty() ? "" : ", ", owner);
+  const std::string who = fmt::format("pid {}{}{}", ::getpid(), owner.empty() ? "" : ", ", owner);
   return who.substr(0, kMostWordsBytes - 1 - what.size()) + " " + what;
 }
 

@@ -22,8 +22,8 @@ Status LivingChunks::LearnPacks() {
     }
     PackContents known = TRY(std::move(contents));
     index_.AddPack(number, known);
-    const uint64_t file_bytes = known.trailer.directory_offset + known.trailer.directory_bytes() +
-                                kPackTrailerBytes;
+    const uint64_t file_bytes =
+        known.trailer.directory_offset + known.trailer.directory_bytes() + kPackTrailerBytes;
     packs_[number] = {.offsets = std::move(known.offsets),
                       .living = std::vector<bool>(known.trailer.count),
                       .file_bytes = file_bytes};
@@ -60,8 +60,7 @@ Status LivingChunks::Mark(const SnapshotRoot& root) {
     if (marked_tables_.contains(ref.name)) {
       continue;
     }
-    const std::shared_ptr<Table> table =
-        TRY(Table::Open(core_.files(), ObjectPath(ref.name), ref));
+    const std::shared_ptr<Table> table = TRY(Table::Open(core_.files(), ObjectPath(ref.name), ref));
     Status marked;
     WalkTable(
         *table,
@@ -106,12 +105,11 @@ Status LivingChunks::MarkChunk(const Hash& name) {
 Result<bool> LivingChunks::HasCopy(const Hash& name, const std::set<uint32_t>& without) {
   std::array<uint8_t, kStoreBlockBytes> stored;
   std::array<uint8_t, kStoreBlockBytes> block;
-  const std::optional<ChunkPlace> found =
-      TRY(index_.Find(name, [&](const ChunkPlace& place) {
-        const std::span<uint8_t> bytes = std::span(stored).first(place.length);
-        return !without.contains(place.pack) && core_.packs().Read(place, bytes).ok() &&
-               DecodeChunk(bytes, name, block);
-      }));
+  const std::optional<ChunkPlace> found = TRY(index_.Find(name, [&](const ChunkPlace& place) {
+    const std::span<uint8_t> bytes = std::span(stored).first(place.length);
+    return !without.contains(place.pack) && core_.packs().Read(place, bytes).ok() &&
+           DecodeChunk(bytes, name, block);
+  }));
   return found.has_value();
 }
 

@@ -32,9 +32,9 @@ class LivingChunks {
   // Takes out packs that are not there any more: what was needed of them has moved to later ones.
   Status DropMissingPacks();
 
-  // Marks every chunk with a name that the snapshot's tables have, wherever it is: of two copies one
-  // may be damaged. Each table is walked once, however many snapshots share it. One that cannot be
-  // read is an error: what it needs is not known.
+  // Marks every chunk with a name that the snapshot's tables have, wherever it is: of two copies
+  // one may be damaged. Each table is walked once, however many snapshots share it. One that cannot
+  // be read is an error: what it needs is not known.
   Status Mark(const SnapshotRoot& root);
 
   // Without those whose directory cannot be read.

@@ -9,7 +9,9 @@
 #include "vmm/base/clock.h"
 #include "vmm/store/open_store.h"
 #include "vmm/store/store_core.h"
+#include "vmm/store/store_export.h"
 #include "vmm/store/store_holds.h"
+#include "vmm/store/store_import.h"
 #include "vmm/store/store_prune.h"
 #include "vmm/store/store_reader.h"
 #include "vmm/store/store_verify.h"
@@ -87,6 +89,16 @@ class FileStore : public Store {
   Result<PruneReport> Prune(const PruneRequest& request,
                             const std::function<void(const VerifyProgress&)>& progress) override {
     return PruneStore(*core_, request, progress);
+  }
+
+  Result<ExportReport> Export(const SnapshotId& id, const ByteSink& sink,
+                              const std::function<void(const VerifyProgress&)>& progress) override {
+    return ExportSnapshot(*core_, id, sink, progress);
+  }
+
+  Result<ImportReport> Import(const ByteSource& source,
+                              const std::function<void(const VerifyProgress&)>& progress) override {
+    return ImportSnapshot(*core_, source, progress);
   }
 
   Result<Hold> AddHold(const SnapshotId& id, uint64_t until_ns, std::string_view reason) override {

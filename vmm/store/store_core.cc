@@ -100,12 +100,11 @@ Status StoreCore::ReadChunk(const Hash& name, const ChunkPlace& place, std::span
       }
     }
     moved = tries == 0;
-    const Result<std::optional<ChunkPlace>> found =
-        index_.Find(name, [&](const ChunkPlace& other) {
-          const Status good = other == place && tries == 0 ? hinted : read(other);
-          moved = moved || (!good.ok() && good.error().code() == ErrorCode::kNotFound);
-          return good.ok();
-        });
+    const Result<std::optional<ChunkPlace>> found = index_.Find(name, [&](const ChunkPlace& other) {
+      const Status good = other == place && tries == 0 ? hinted : read(other);
+      moved = moved || (!good.ok() && good.error().code() == ErrorCode::kNotFound);
+      return good.ok();
+    });
     if (found.ok() && found->has_value()) {
       return {};
     }
@@ -227,11 +226,12 @@ Result<StoreCore::Kept> StoreCore::KeptByRoots() {
 }
 
 Result<std::unique_ptr<StoreFiles::Lock>> StoreCore::LockForWriting(std::string_view doing) {
-  const std::string words = fmt::format("pid {}{}{}{}", ::getpid(), doing, tuning_.owner.empty() ? "" : ", ", tuning_.owner);
+  const std::string words = fmt::format("pid {}{}{}{}", ::getpid(), doing,
+                                        tuning_.owner.empty() ? "" : ", ", tuning_.owner);
   const uint64_t begin_ns = MonotonicNs();
   while (true) {
-    Result<std::unique_ptr<StoreFiles::Lock>> lock = files_->AcquireLock(
-        std::string(kLockPath), StoreFiles::LockMode::kExclusive, words);
+    Result<std::unique_ptr<StoreFiles::Lock>> lock =
+        files_->AcquireLock(std::string(kLockPath), StoreFiles::LockMode::kExclusive, words);
     const bool again = !lock.ok() && lock.error().code() == ErrorCode::kBusy &&
                        MonotonicNs() - begin_ns < tuning_.lock_wait_ms * kNsPerMs;
     if (!again) {

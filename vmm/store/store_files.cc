@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "vmm/base/unique_fd.h"
@@ -110,10 +111,16 @@ class HostLock : public StoreFiles::Lock {
   const UniqueFd fd_;  // the lock is the open file description's
 };
 
+struct Owner {
+  uid_t user = 0;
+  gid_t group = 0;
+};
+
 class HostFiles : public StoreFiles {
  public:
-  HostFiles(UniqueFd directory, std::string name)
-      : directory_(std::move(directory)), name_(std::move(name)) {}
+  // `owner`: whom new files are given to, when that is not whoever makes them.
+  HostFiles(UniqueFd directory, std::string name, std::optional<Owner> owner)
+      : directory_(std::move(directory)), name_(std::move(name)), owner_(owner) {}
 
   std::string name() const override { return name_; }
 
@@ -172,9 +179,11 @@ class HostFiles : public StoreFiles {
 
   Status CreateDirectory(const std::string& path) override {
     CheckPath(path);
-    return ::mkdirat(directory_.get(), path.c_str(), kDirectoryMode) == 0 || errno == EEXIST
-               ? Status()
-               : Status(Failure("cannot make", path));
+    if (::mkdirat(directory_.get(), path.c_str(), kDirectoryMode) != 0) {
+      return errno == EEXIST ? Status() : Status(Failure("cannot make", path));
+    }
+    GiveAway(path);
+    return {};
   }
 
   Status SyncDirectory(const std::string& path) override {
@@ -239,7 +248,19 @@ class HostFiles : public StoreFiles {
     if (!fd.valid()) {
       return Failure(what, path);
     }
+    if ((flags & O_CREAT) != 0) {
+      GiveAway(path);
+    }
     return fd;
+  }
+
+  // What root makes in a user's store is the user's; who may not give it has lost nothing.
+  void GiveAway(const std::string& path) const {
+    if (owner_.has_value()) {
+      const int given = ::fchownat(directory_.get(), path.c_str(), owner_->user, owner_->group,
+                                   AT_SYMLINK_NOFOLLOW);
+      (void)given;
+    }
   }
 
   static std::string Holder(int fd) {
@@ -251,6 +272,7 @@ class HostFiles : public StoreFiles {
 
   const UniqueFd directory_;
   const std::string name_;
+  const std::optional<Owner> owner_;
 };
 
 }  // namespace
@@ -262,7 +284,15 @@ Result<std::shared_ptr<StoreFiles>> StoreFiles::OpenDirectory(const std::string&
     return Error::FromErrno(error_number, "cannot open the store's directory {}{}", path,
                             Advice(error_number));
   }
-  return std::shared_ptr<StoreFiles>(std::make_shared<HostFiles>(std::move(fd), path));
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0) {
+    return Error::FromErrno(errno, "cannot look at the store's directory {}", path);
+  }
+  std::optional<Owner> owner;
+  if (::geteuid() == 0 && status.st_uid != 0) {
+    owner = {.user = status.st_uid, .group = status.st_gid};
+  }
+  return std::shared_ptr<StoreFiles>(std::make_shared<HostFiles>(std::move(fd), path, owner));
 }
 
 }  // namespace pacsvisor

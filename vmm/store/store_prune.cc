@@ -161,9 +161,10 @@ class Pruner {
       spared[hold.snapshot] =
           hold.damaged ? fmt::format("{} is damaged, and holds it until it is released",
                                      HoldPath(hold.snapshot, hold.word))
-          : late ? fmt::format("held until {} ({}); the clock is behind {}, which the store knows of,"
-                               " and ends no hold",
-                               DateText(hold.until_ns), hold.reason, DateText(greatest_ns))
+          : late       ? fmt::format(
+                             "held until {} ({}); the clock is behind {}, which the store knows of,"
+                                   " and ends no hold",
+                             DateText(hold.until_ns), hold.reason, DateText(greatest_ns))
                  : fmt::format("held {} ({})",
                                hold.until_ns == 0 ? "for ever" : "until " + DateText(hold.until_ns),
                                hold.reason);
@@ -173,8 +174,8 @@ class Pruner {
 
   Status MarkRoot(const SnapshotRoot& root) {
     const Status marked = living_.Mark(root);
-    if (marked.ok() || (marked.error().code() == ErrorCode::kNotFound &&
-                        !core_.ReadRoot(root.info.id).ok())) {
+    if (marked.ok() ||
+        (marked.error().code() == ErrorCode::kNotFound && !core_.ReadRoot(root.info.id).ok())) {
       return {};  // or another prune has removed it just now
     }
     Error error = marked.error();

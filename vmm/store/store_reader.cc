@@ -141,12 +141,11 @@ class StoreReader : public SnapshotReader {
 
 Result<std::unique_ptr<SnapshotReader>> OpenStoreReader(std::shared_ptr<StoreCore> core,
                                                         const SnapshotId& id) {
-  std::unique_ptr<StoreFiles::Lock> lease =
-      TRY(TakeLease(core->files(), core->tuning().owner, id));
+  std::unique_ptr<StoreFiles::Lock> lease = TRY(TakeLease(core->files(), core->tuning().owner, id));
   SnapshotRoot root = TRY(core->ReadRoot(id));
   TableStack tables = TRY(TableStack::Open(core->files(), root.tables));
-  return std::unique_ptr<SnapshotReader>(
-      std::make_unique<StoreReader>(std::move(core), std::move(lease), std::move(root), std::move(tables)));
+  return std::unique_ptr<SnapshotReader>(std::make_unique<StoreReader>(
+      std::move(core), std::move(lease), std::move(root), std::move(tables)));
 }
 
 Result<std::vector<uint8_t>> ReadStateObject(StoreFiles& files, const StateRef& state) {

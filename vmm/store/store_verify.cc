@@ -30,9 +30,8 @@ class Verifier {
   Result<VerifyReport> Run() {
     // What is looked at next stays where it is meanwhile.
     const std::unique_ptr<StoreFiles::Lock> lease =
-        TRY(TakeLease(
-            core_.files(), core_.tuning().owner,
-            ids_.size() == 1 ? std::optional(ids_.front()) : std::nullopt));
+        TRY(TakeLease(core_.files(), core_.tuning().owner,
+                      ids_.size() == 1 ? std::optional(ids_.front()) : std::nullopt));
     if (whole_) {
       ids_ = TRY(core_.ListIds());
       TRY(CheckFrame());
@@ -93,7 +92,8 @@ class Verifier {
     }
     for (const Hold& hold : TRY(ReadHolds(core_.files()))) {
       if (hold.damaged) {
-        AddDamage(HoldPath(hold.snapshot, hold.word), "the hold is not as written", {hold.snapshot});
+        AddDamage(HoldPath(hold.snapshot, hold.word), "the hold is not as written",
+                  {hold.snapshot});
       }
     }
     return {};

@@ -60,8 +60,8 @@ TEST(KeepRulesTest, TheLastOnesOfEachMachineStay) {
 }
 
 TEST(KeepRulesTest, TheLastOfEachHourAndDayStays) {
-  const std::vector<SnapshotInfo> infos = ChainOf(
-      {kMonday, kMonday + kHour - 1, kMonday + kHour, kMonday + 5 * kHour, kMonday + kDay});
+  const std::vector<SnapshotInfo> infos =
+      ChainOf({kMonday, kMonday + kHour - 1, kMonday + kHour, kMonday + 5 * kHour, kMonday + kDay});
   EXPECT_THAT(Kept({.hourly = 3}, infos), ElementsAre(2, 3, 4));
   EXPECT_THAT(Kept({.hourly = 9}, infos), ElementsAre(1, 2, 3, 4));
   EXPECT_THAT(Kept({.daily = 1}, infos), ElementsAre(4));
@@ -78,8 +78,8 @@ TEST(KeepRulesTest, AWeekBeginsOnMonday) {
 TEST(KeepRulesTest, MonthsAndYearsAreThoseOfTheCalendar) {
   constexpr uint64_t kLeapDay = 19'782 * kDay;     // 2024-02-29
   constexpr uint64_t kLastOf2023 = 19'722 * kDay;  // 2023-12-31
-  const std::vector<SnapshotInfo> infos = ChainOf(
-      {kLastOf2023, kLastOf2023 + kDay, kLeapDay - 1, kLeapDay, kLeapDay + kDay});
+  const std::vector<SnapshotInfo> infos =
+      ChainOf({kLastOf2023, kLastOf2023 + kDay, kLeapDay - 1, kLeapDay, kLeapDay + kDay});
   EXPECT_THAT(Kept({.monthly = 9}, infos), ElementsAre(0, 1, 3, 4));
   EXPECT_THAT(Kept({.monthly = 2}, infos), ElementsAre(3, 4));
   EXPECT_THAT(Kept({.yearly = 2}, infos), ElementsAre(0, 4));

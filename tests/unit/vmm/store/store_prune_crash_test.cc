@@ -24,7 +24,7 @@ using testing::IsEmpty;
 using Cut = MemoryStoreFiles::Cut;
 
 // Small packs, so that some are dead, some mostly dead, and moving takes several steps.
-StoreTuning PruneTuning() { return {.pack_bytes = 16000, .pending_entries = 6, .most_tables = 2}; }
+StoreTuning PruneTuning() { return {.pack_bytes = 16000, .pending_entries = 6, .most_tables = 1}; }
 
 const PruneRequest kSweptRequest{.keep = {.last = 2}};
 
@@ -35,10 +35,9 @@ struct PrunedStore {
     for (uint64_t number = 0; number < 5; ++number) {
       store_test::Snapshot next;
       next.spaces = {SpaceOf("memory", 14), SpaceOf("disk0", 7)};
-      next.values = number == 0
-                        ? std::vector<store_test::Values>{store_test::Values(14),
-                                                          store_test::Values(7)}
-                        : snapshots.back().values;
+      next.values = number == 0 ? std::vector<store_test::Values>{store_test::Values(14),
+                                                                  store_test::Values(7)}
+                                : snapshots.back().values;
       for (store_test::Values& values : next.values) {
         for (uint64_t block = 0; block < values.size(); ++block) {
           if (number == 0 || block % 5 != 0) {
@@ -66,7 +65,8 @@ struct PrunedStore {
 
   static std::set<SnapshotId> IdsIn(Store& store) {
     std::set<SnapshotId> ids;
-    for (const SnapshotInfo& info : store.List().value()) {
+    const std::vector<SnapshotInfo> infos = store.List().value();
+    for (const SnapshotInfo& info : infos) {
       ids.insert(info.id);
     }
     return ids;
@@ -190,8 +190,7 @@ TEST_P(StorePruneCrashTest, AHoldThatWasReportedHolds) {
     const auto files = swept.files->After(Cut::kKilled);
     files->EndAfter(n);
     const auto opened = OpenStore(files, PruneTuning());
-    const bool held =
-        opened.ok() && (*opened)->AddHold(swept.snapshots[0].id, 0, "an audit").ok();
+    const bool held = opened.ok() && (*opened)->AddHold(swept.snapshots[0].id, 0, "an audit").ok();
     for (uint64_t seed = 0; seed < 4; ++seed) {
       const auto left = files->After(GetParam(), n * 10 + seed);
       const auto store = OpenTuned(left, PruneTuning());

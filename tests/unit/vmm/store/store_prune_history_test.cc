@@ -45,7 +45,8 @@ class StorePruneHistoryTest : public testing::TestWithParam<PruneHistoryCase> {
       expected.insert(infos[i].id);
     }
     std::set<SnapshotId> found;
-    for (const SnapshotInfo& info : store_->List().value()) {
+    const std::vector<SnapshotInfo> left = store_->List().value();
+    for (const SnapshotInfo& info : left) {
       found.insert(info.id);
     }
     ASSERT_EQ(found, expected);
@@ -92,10 +93,11 @@ TEST_P(StorePruneHistoryTest, EverySnapshotThatIsKeptReadsAsItWasWritten) {
 
 INSTANTIATE_TEST_SUITE_P(
     Tunings, StorePruneHistoryTest,
-    testing::Values(
-        PruneHistoryCase{21, {}}, PruneHistoryCase{22, {.pack_bytes = 20000, .most_tables = 2}},
-        PruneHistoryCase{23, {.pack_bytes = 60000, .compact_below_percent = 90}},
-        PruneHistoryCase{24, {.pack_bytes = 1, .pending_entries = 1, .most_tables = 1}}),
+    testing::Values(PruneHistoryCase{21, {}},
+                    PruneHistoryCase{22, {.pack_bytes = 20000, .most_tables = 2}},
+                    PruneHistoryCase{23, {.pack_bytes = 60000, .compact_below_percent = 90}},
+                    PruneHistoryCase{24,
+                                     {.pack_bytes = 1, .pending_entries = 1, .most_tables = 1}}),
     [](const auto& test) { return "Seed" + std::to_string(test.param.seed); });
 
 }  // namespace

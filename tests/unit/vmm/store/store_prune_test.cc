@@ -67,14 +67,15 @@ class StorePruneTest : public testing::Test {
 
   std::vector<SnapshotId> Ids() {
     std::vector<SnapshotId> ids;
-    for (const SnapshotInfo& info : store_->List().value()) {
+    const std::vector<SnapshotInfo> infos = store_->List().value();
+    for (const SnapshotInfo& info : infos) {
       ids.push_back(info.id);
     }
     return ids;
   }
 
   const std::shared_ptr<MemoryStoreFiles> files_ = NewStoreFiles();
-  std::unique_ptr<Store> store_ = OpenTuned(files_, {.most_tables = 2});
+  std::unique_ptr<Store> store_ = OpenTuned(files_, {.most_tables = 1});  // none hides another
   std::vector<store_test::Snapshot> snapshots_;
 };
 
@@ -252,15 +253,13 @@ TEST_F(StorePruneTest, AHeldSnapshotStaysUntilItsDayAndSaysWhy) {
   const uint64_t until_ns = RealtimeNs() + 10 * kNsPerDay;
   ASSERT_TRUE(store_->AddHold(snapshots_[0].id, until_ns, "audit 17").ok());
   ASSERT_TRUE(store_->AddHold(snapshots_[1].id, 0, "the trial's images").ok());
-  const PruneReport report =
-      Prune({.keep = {.last = 1}, .now_ns = RealtimeNs() + 9 * kNsPerDay});
+  const PruneReport report = Prune({.keep = {.last = 1}, .now_ns = RealtimeNs() + 9 * kNsPerDay});
   EXPECT_THAT(report.removed, SizeIs(1));
   ASSERT_THAT(report.spared, SizeIs(2));
   std::string why = report.spared[0].why + "; " + report.spared[1].why;
   EXPECT_THAT(why, HasSubstr("audit 17"));
   EXPECT_THAT(why, HasSubstr("for ever (the trial's images)"));
-  const PruneReport later =
-      Prune({.keep = {.last = 1}, .now_ns = RealtimeNs() + 11 * kNsPerDay});
+  const PruneReport later = Prune({.keep = {.last = 1}, .now_ns = RealtimeNs() + 11 * kNsPerDay});
   ASSERT_THAT(later.removed, SizeIs(1));
   EXPECT_EQ(later.removed[0].id, snapshots_[0].id);
   ASSERT_THAT(store_->Holds().value(), SizeIs(1));  // the other went with its snapshot
