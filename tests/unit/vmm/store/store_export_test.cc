@@ -289,7 +289,7 @@ TEST(StoreExportHistoryTest, AnySnapshotReadsAsItWasWrittenInAnotherStore) {
       ASSERT_NO_FATAL_FAILURE(ExpectReads(*other, snapshot)) << snapshot.id.Hex();
     }
     const VerifyReport report = other->Verify({}, nullptr).value();
-    EXPECT_THAT(report.damages, IsEmpty()) << DamagesOf(report);
+    EXPECT_THAT(report.damages, IsEmpty()) << store_test::DamagesOf(report);
   }
 }
 
