@@ -6,6 +6,7 @@ usage: store_reader.py STORE list                     the snapshots, newest last
        store_reader.py STORE state ID FILE            the machine state's bytes
        store_reader.py STORE check                    every object, root and pack against its hashes
 
+STORE is a store's directory, or the file of an exported snapshot.
 A section sign in a comment names that section of FORMAT.md. What breaks the format, or a hash, ends
 the program with status 1 and one line that says where. Needs python3-zstandard, python3-xxhash.
 """
@@ -131,9 +132,9 @@ class Pack:
 class Table:
     """§5, unpacked: sorted runs of (first key, count, None or (pack, offset, length, name))."""
 
-    def __init__(self, path, name):
+    def __init__(self, path, name, data):
         self.path = path
-        self.data = read_whole(path)
+        self.data = data
         need(len(self.data) > 16, path, "too short for a table")
         tail = Bytes(self.data[-16:], path)
         root_length = tail.u32()
@@ -314,11 +315,14 @@ class Store:
     def _object(self, name):
         return os.path.join(self.path, "objects", name.hex()[:2], name.hex())
 
+    def _object_bytes(self, name):
+        return read_whole(self._object(name))
+
     def table(self, entry):
         name, length, _ = entry
         if name not in self._tables:
             path = self._object(name)
-            table = Table(path, name)
+            table = Table(path, name, self._object_bytes(name))
             need(len(table.data) == length, path, "another length than the root says")
             self._tables[name] = table
         return self._tables[name]
@@ -392,7 +396,7 @@ class Store:
             return b""
         name, length, plain_length = root.state
         path = self._object(name)
-        data = read_whole(path)
+        data = self._object_bytes(name)
         need(sha(data) == name and len(data) == length, path, "damaged")
         file = Bytes(data, path)
         need(file.raw(8) == b"PVSTATE1", path, "no state")
@@ -406,17 +410,101 @@ class Store:
         need(len(plain) == plain_length, path, "its length")
         return plain
 
+    def holds(self):
+        """§10"""
+        folder = os.path.join(self.path, "holds")
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+            if len(name) > 65 and name[64] == "-":
+                path = os.path.join(folder, name)
+                yield {"id": name[:64], "word": name[65:], **read_hold(read_whole(path), path)}
+
     def check(self):
         for number in self.pack_numbers():
             self.pack(number).check()
+        list(self.holds())
         for root in self.roots():
             self.state(root)
             for space in root.spaces:
                 self.extract(root, space["name"], lambda data: None)
 
 
+def read_hold(data, path):
+    """§10"""
+    file = Bytes(data, path)
+    need(file.raw(8) == b"PVHOLD01" and file.u32() == VERSION, path, "no hold of version 1")
+    length, until, made = file.u32(), file.u64(), file.u64()
+    need(length <= 255, path, "its text's length")
+    text = file.raw(length).decode("utf-8", "surrogateescape")
+    need(file.raw(32) == sha(data[:32 + length]) and file.left() == 0, path, "damaged")
+    return {"until_ns": until, "made_ns": made, "text": text}
+
+
+class Export(Store):
+    """§13"""
+
+    def __init__(self, path):
+        self.path = path
+        self._tables, self._objects, self._chunks, self._holds = {}, {}, {}, []
+        file = Bytes(read_whole(path), path)
+        need(file.raw(8) == b"PVEXPRT1", path, "no export")
+        need(file.u32() == VERSION and file.u32() == BLOCK and file.u32() == 0, path,
+             "of a newer format")
+        root_length, snapshot = file.u32(), file.raw(32)
+        file.zero(8)
+        data = file.raw(root_length)
+        need(sha(data) == snapshot, path, "its root is damaged")
+        self._root = Root(data, path)
+        if self._root.state is not None:
+            self._objects[self._root.state[0]] = file.raw(self._root.state[1])
+        for name, length, _ in self._root.tables:
+            self._objects[name] = file.raw(length)
+        holds = file.u32()
+        need(holds <= 4096, path, "more holds than can be")
+        for _ in range(holds):
+            word_length, length = file.u16(), file.u16()
+            word = file.raw(word_length).decode("ascii", "replace")
+            self._holds.append({"id": snapshot.hex(), "word": word,
+                                **read_hold(file.raw(length), path)})
+        count = 0
+        while length := file.u16():
+            need(length <= BLOCK, path, f"the length of chunk {count}")
+            stored = file.raw(length)
+            try:
+                block = stored if length == BLOCK else \
+                    zstandard.ZstdDecompressor().decompress(stored, max_output_size=BLOCK)
+            except zstandard.ZstdError as error:
+                raise Damaged(f"{path}: chunk {count}: {error}") from error
+            need(len(block) == BLOCK, path, f"chunk {count} is no block")
+            self._chunks[sha(block)] = block
+            count += 1
+        end = file.at
+        need(file.u64() == count, path, "another count of chunks")
+        need(file.raw(32) == sha(file.data[:end]), path, "a byte of it is not as written")
+        need(file.raw(8) == b"PVEXPEND" and file.left() == 0, path, "its end")
+
+    def roots(self):
+        return [self._root]
+
+    def _object(self, name):
+        return f"{self.path}, object {name.hex()}"
+
+    def _object_bytes(self, name):
+        return self._objects[name]
+
+    def pack_numbers(self):
+        return []
+
+    def holds(self):
+        return self._holds
+
+    def chunk(self, place):
+        name = place[3]
+        need(name in self._chunks, self.path, f"has no chunk {name.hex()}")
+        return self._chunks[name]
+
+
 def run(arguments):
-    store = Store(arguments[0])
+    store = (Store if os.path.isdir(arguments[0]) else Export)(arguments[0])
     match arguments[1:]:
         case ["list"]:
             for root in store.roots():

@@ -216,7 +216,9 @@ std::vector<std::string> MemoryStoreFiles::Paths() const {
   const std::lock_guard lock(state_->mutex);
   std::vector<std::string> paths;
   for (const auto& [path, inode] : state_->files) {
-    paths.push_back(path);
+    if (path != "lock" && !path.starts_with("leases/")) {
+      paths.push_back(path);
+    }
   }
   return paths;
 }
@@ -364,10 +366,18 @@ Result<std::unique_ptr<StoreFiles::Lock>> MemoryStoreFiles::AcquireLock(const st
   if (std::optional<Error> error = state_->Refuse(State::Kind::kLook, path)) {
     return *error;
   }
-  LockState& held = state_->locks[path];
+  LockState& held = state_->locks[path];  // by its name: only whoever holds it removes it
   if (held.holders > 0 && (held.exclusive || mode == LockMode::kExclusive)) {
     return Error::Make(ErrorCode::kBusy, "{} is locked by {}", path, held.words);
   }
+  if (!state_->HasDirectory(DirectoryOf(path))) {
+    return Error::FromErrno(ENOENT, "cannot open {}", path);
+  }
+  if (!state_->files.contains(path)) {
+    state_->files[path] = std::make_shared<Contents>();
+    state_->Changed(path);
+  }
+  state_->files[path]->bytes.assign(words.begin(), words.end());
   ++held.holders;
   held.exclusive = mode == LockMode::kExclusive;
   held.words = words;

@@ -38,7 +38,7 @@ class MemoryStoreFiles : public StoreFiles {
 
   // A disk of its own with what a cut now leaves.
   std::shared_ptr<MemoryStoreFiles> After(Cut cut, uint64_t seed = 0) const;
-  std::vector<std::string> Paths() const;  // of all files
+  std::vector<std::string> Paths() const;  // of all files but those that are locked
   // Of a file that is there.
   std::vector<uint8_t> Bytes(const std::string& path) const;
   void SetBytes(const std::string& path, std::vector<uint8_t> bytes);

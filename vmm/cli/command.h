@@ -28,6 +28,10 @@ void AddSnapshotCommand(CLI::App& app, ExitStatus* status);
 void AddSnapshotsCommand(CLI::App& app, ExitStatus* status);
 void AddRestoreCommand(CLI::App& app, ExitStatus* status);
 void AddVerifyCommand(CLI::App& app, ExitStatus* status);
+void AddPruneCommand(CLI::App& app, ExitStatus* status);
+void AddHoldCommand(CLI::App& app, ExitStatus* status);
+void AddExportCommand(CLI::App& app, ExitStatus* status);
+void AddImportCommand(CLI::App& app, ExitStatus* status);
 void AddDiskCommand(CLI::App& app, ExitStatus* status);
 void AddDoctorCommand(CLI::App& app, ExitStatus* status);
 

@@ -42,6 +42,10 @@ int main(int argc, char** argv) {
   AddSnapshotsCommand(app, &status);
   AddRestoreCommand(app, &status);
   AddVerifyCommand(app, &status);
+  AddPruneCommand(app, &status);
+  AddHoldCommand(app, &status);
+  AddExportCommand(app, &status);
+  AddImportCommand(app, &status);
   AddDiskCommand(app, &status);
   AddDoctorCommand(app, &status);
   try {

@@ -1,6 +1,6 @@
 #include <algorithm>
 #include <array>
-#include <ctime>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -10,6 +10,7 @@
 #include "vmm/cli/byte_count.h"
 #include "vmm/cli/command.h"
 #include "vmm/cli/duration.h"
+#include "vmm/cli/local_time.h"
 #include "vmm/cli/standard_streams.h"
 #include "vmm/cli/store_path.h"
 #include "vmm/control/object_reader.h"
@@ -20,7 +21,8 @@ namespace {
 
 constexpr char kSnapshotsFooter[] =
     R"(Oldest first. DIRTY: what the guest wrote since the parent; UNIQUE: what of it the store did not
-have; PAUSE: how long the guest stood still; DURABLE: how long until a power cut could not take it.
+have; PAUSE: how long the guest stood still; DURABLE: how long until a power cut could not take it;
+HELD: until which day no prune removes it (pacsvisor hold).
 A running machine tells where its store is; of one that does not run, --store does.
 
 Examples:
@@ -39,18 +41,6 @@ std::optional<uint64_t> FigureOf(const SnapshotInfo& info, const std::string& na
   return found == info.draft.figures.end() ? std::nullopt : std::optional(found->second);
 }
 
-// By this host's clock and time zone; the taker's offset is not known.
-std::string LocalTime(uint64_t instant_ns) {
-  constexpr uint64_t kNsPerSecond = 1'000'000'000;
-  const auto seconds = static_cast<time_t>(instant_ns / kNsPerSecond);
-  tm parts = {};
-  char text[32];
-  return localtime_r(&seconds, &parts) != nullptr &&
-                 std::strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &parts) != 0
-             ? text
-             : "-";
-}
-
 std::string BytesOrDash(std::optional<uint64_t> size_bytes) {
   return size_bytes ? FormatBytes(*size_bytes) : "-";
 }
@@ -59,13 +49,31 @@ std::string DurationOrDash(std::optional<uint64_t> duration_ns) {
   return duration_ns ? FormatDuration(*duration_ns) : "-";
 }
 
-constexpr size_t kColumns = 9;
+constexpr size_t kColumns = 10;
 // Numbers stand to the right.
 constexpr size_t kFirstNumber = 4;
 constexpr size_t kLastNumber = 7;
 using Row = std::array<std::string, kColumns>;
 
-Row RowOf(const SnapshotInfo& info) {
+struct ListedSnapshot {
+  SnapshotInfo info;
+  std::vector<Hold> holds;
+};
+
+// The hold that lasts longest.
+std::string HeldText(const std::vector<Hold>& holds) {
+  uint64_t until_ns = 0;
+  for (const Hold& hold : holds) {
+    if (hold.damaged || hold.until_ns == 0) {
+      return "for ever";
+    }
+    until_ns = std::max(until_ns, hold.until_ns);
+  }
+  return holds.empty() ? "-" : LocalTime(until_ns).substr(0, 10);
+}
+
+Row RowOf(const ListedSnapshot& listed) {
+  const SnapshotInfo& info = listed.info;
   return {info.id.Short(),
           LocalTime(info.draft.instant_ns),
           Printable(info.draft.machine),
@@ -74,14 +82,15 @@ Row RowOf(const SnapshotInfo& info) {
           FormatBytes(FigureOf(info, "unique_bytes").value_or(info.counts.fresh_bytes)),
           DurationOrDash(FigureOf(info, "pause_ns")),
           DurationOrDash(FigureOf(info, "durable_ns")),
+          HeldText(listed.holds),
           Printable(info.draft.message)};
 }
 
-void PrintSnapshotTable(const std::vector<SnapshotInfo>& snapshots) {
-  std::vector<Row> rows = {
-      {"ID", "WHEN", "MACHINE", "PARENT", "DIRTY", "UNIQUE", "PAUSE", "DURABLE", "MESSAGE"}};
-  for (const SnapshotInfo& info : snapshots) {
-    rows.push_back(RowOf(info));
+void PrintSnapshotTable(const std::vector<ListedSnapshot>& snapshots) {
+  std::vector<Row> rows = {{"ID", "WHEN", "MACHINE", "PARENT", "DIRTY", "UNIQUE", "PAUSE",
+                            "DURABLE", "HELD", "MESSAGE"}};
+  for (const ListedSnapshot& listed : snapshots) {
+    rows.push_back(RowOf(listed));
   }
   std::array<size_t, kColumns> widths = {};
   for (const Row& row : rows) {
@@ -101,7 +110,15 @@ void PrintSnapshotTable(const std::vector<SnapshotInfo>& snapshots) {
   }
 }
 
-nlohmann::json ToJson(const SnapshotInfo& info) {
+nlohmann::json ToJson(const ListedSnapshot& listed) {
+  const SnapshotInfo& info = listed.info;
+  nlohmann::json holds = nlohmann::json::array();
+  for (const Hold& hold : listed.holds) {
+    holds.push_back({{"word", hold.word},
+                     {"until_ns", hold.until_ns},
+                     {"reason", hold.reason},
+                     {"damaged", hold.damaged}});
+  }
   nlohmann::json spaces = nlohmann::json::array();
   for (const StoredSpace& space : info.spaces) {
     spaces.push_back({{"name", space.name},
@@ -126,19 +143,26 @@ nlohmann::json ToJson(const SnapshotInfo& info) {
             {"fresh", counts.fresh}}},
           {"fresh_bytes", counts.fresh_bytes},
           {"stored_bytes", counts.stored_bytes},
-          {"state_bytes", info.state_bytes}};
+          {"state_bytes", info.state_bytes},
+          {"holds", std::move(holds)}};
 }
 
-Result<std::vector<SnapshotInfo>> ListSnapshots(const ListOptions& options) {
+Result<std::vector<ListedSnapshot>> ListSnapshots(const ListOptions& options) {
   std::string path = options.store;
   if (path.empty()) {
     path = TRY(StorePathOfMachine(options.name));
   }
   const std::unique_ptr<Store> store = TRY(OpenStoreAt(path));
-  std::vector<SnapshotInfo> snapshots = TRY(store->List());
-  if (!options.name.empty()) {
-    std::erase_if(snapshots,
-                  [&](const SnapshotInfo& info) { return info.draft.machine != options.name; });
+  const std::vector<Hold> holds = TRY(store->Holds());
+  std::vector<ListedSnapshot> snapshots;
+  for (SnapshotInfo& info : TRY(store->List())) {
+    if (!options.name.empty() && info.draft.machine != options.name) {
+      continue;
+    }
+    ListedSnapshot listed{.info = std::move(info), .holds = {}};
+    std::copy_if(holds.begin(), holds.end(), std::back_inserter(listed.holds),
+                 [&](const Hold& hold) { return hold.snapshot == listed.info.id; });
+    snapshots.push_back(std::move(listed));
   }
   return snapshots;
 }
@@ -150,14 +174,14 @@ ExitStatus Snapshots(const ListOptions& options) {
           "Run with --help for more information.\n");
     return ExitStatus::kUsage;
   }
-  const Result<std::vector<SnapshotInfo>> snapshots = ListSnapshots(options);
+  const Result<std::vector<ListedSnapshot>> snapshots = ListSnapshots(options);
   if (!snapshots.ok()) {
     return Fail(snapshots.error());
   }
   if (options.json) {
     nlohmann::json list = nlohmann::json::array();
-    for (const SnapshotInfo& info : *snapshots) {
-      list.push_back(ToJson(info));
+    for (const ListedSnapshot& listed : *snapshots) {
+      list.push_back(ToJson(listed));
     }
     Print(stdout, "{}\n", DumpJson(list));
   } else {

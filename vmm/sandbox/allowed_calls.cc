@@ -181,6 +181,7 @@ void AddStoreFiles(Calls& calls) {
   calls.AddWhere(SYS_openat, {kFromDescriptor});
   calls.AddWhere(SYS_mkdirat, {kFromDescriptor});
   calls.AddWhere(SYS_unlinkat, {kFromDescriptor});
+  calls.AddWhere(SYS_fchownat, {kFromDescriptor});  // to the store's owner
   for (const int number : {SYS_renameat, SYS_renameat2}) {
     calls.AddWhere(number, {kFromDescriptor, kToDescriptor});
   }

@@ -46,10 +46,11 @@ Result<std::optional<ChunkPlace>> ChunkIndex::Find(
   const size_t mask = slots_.size() - 1;
   for (size_t i = prefix & mask; slots_[i].pack != 0; i = (i + 1) & mask) {
     const Slot& slot = slots_[i];
-    if (slot.prefix != prefix) {
+    const auto pack = offsets_.find(slot.pack);
+    if (slot.prefix != prefix || pack == offsets_.end()) {
       continue;
     }
-    const std::vector<uint32_t>& offsets = offsets_.at(slot.pack);
+    const std::vector<uint32_t>& offsets = pack->second;
     const ChunkPlace place{slot.pack, offsets[slot.index],
                            static_cast<uint16_t>(offsets[slot.index + 1] - offsets[slot.index])};
     const bool matches = TRY(NameMatches(slot, name));

@@ -27,6 +27,9 @@ class ChunkIndex {
   void SetOpenPack(const PackWriter* pack) { open_ = pack; }
   void AddToOpenPack(const Hash& name, const ChunkPlace& place);
 
+  // Its chunks are not found any more.
+  void DropPack(uint32_t number) { offsets_.erase(number); }
+
   bool HasPack(uint32_t number) const { return offsets_.contains(number); }
   std::vector<uint32_t> packs() const;
 

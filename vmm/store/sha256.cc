@@ -20,19 +20,40 @@ int HexDigit(char c) {
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+// Looked up once: EVP_sha256() is looked up anew at each use, which costs half a block's hash.
+const EVP_MD* Sha256Algorithm() {
+  static EVP_MD* const kAlgorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  CHECK(kAlgorithm != nullptr, "libcrypto has no SHA-256");
+  return kAlgorithm;
+}
+
 }  // namespace
 
 Hash Sha256(std::span<const uint8_t> bytes) {
-  // Looked up once: EVP_sha256() is looked up anew at each use, which costs half a block's hash.
-  static EVP_MD* const kAlgorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
-  CHECK(kAlgorithm != nullptr, "libcrypto has no SHA-256");
   thread_local const std::unique_ptr<EVP_MD_CTX, FreeDigestContext> context(EVP_MD_CTX_new());
   CHECK(context != nullptr);
   Hash hash;
   unsigned size = 0;
-  CHECK(EVP_DigestInit_ex2(context.get(), kAlgorithm, nullptr) == 1 &&
+  CHECK(EVP_DigestInit_ex2(context.get(), Sha256Algorithm(), nullptr) == 1 &&
         EVP_DigestUpdate(context.get(), bytes.data(), bytes.size()) == 1 &&
         EVP_DigestFinal_ex(context.get(), hash.data(), &size) == 1 && size == hash.size());
+  return hash;
+}
+
+Sha256Stream::Sha256Stream() : context_(EVP_MD_CTX_new()) {
+  CHECK(context_ != nullptr && EVP_DigestInit_ex2(context_, Sha256Algorithm(), nullptr) == 1);
+}
+
+Sha256Stream::~Sha256Stream() { EVP_MD_CTX_free(context_); }
+
+void Sha256Stream::Add(std::span<const uint8_t> bytes) {
+  CHECK(EVP_DigestUpdate(context_, bytes.data(), bytes.size()) == 1);
+}
+
+Hash Sha256Stream::Value() {
+  Hash hash;
+  unsigned size = 0;
+  CHECK(EVP_DigestFinal_ex(context_, hash.data(), &size) == 1 && size == hash.size());
   return hash;
 }
 

@@ -6,8 +6,13 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "vmm/base/clock.h"
 #include "vmm/store/open_store.h"
 #include "vmm/store/store_core.h"
+#include "vmm/store/store_export.h"
+#include "vmm/store/store_holds.h"
+#include "vmm/store/store_import.h"
+#include "vmm/store/store_prune.h"
 #include "vmm/store/store_reader.h"
 #include "vmm/store/store_verify.h"
 #include "vmm/store/store_writer.h"
@@ -24,7 +29,11 @@ class FileStore : public Store {
   Result<std::vector<SnapshotInfo>> List() override {
     std::vector<SnapshotInfo> infos;
     for (const SnapshotId& id : TRY(core_->ListIds())) {
-      infos.push_back(TRY(core_->ReadRoot(id)).info);
+      Result<SnapshotRoot> root = core_->ReadRoot(id);
+      const bool gone = !root.ok() && root.error().code() == ErrorCode::kNotFound;
+      if (!gone) {  // pruned just now
+        infos.push_back(TRY(std::move(root)).info);
+      }
     }
     std::sort(infos.begin(), infos.end(), [](const SnapshotInfo& left, const SnapshotInfo& right) {
       return left.draft.instant_ns != right.draft.instant_ns
@@ -77,6 +86,33 @@ class FileStore : public Store {
     return VerifyStore(*core_, ids, progress);
   }
 
+  Result<PruneReport> Prune(const PruneRequest& request,
+                            const std::function<void(const VerifyProgress&)>& progress) override {
+    return PruneStore(*core_, request, progress);
+  }
+
+  Result<ExportReport> Export(const SnapshotId& id, const ByteSink& sink,
+                              const std::function<void(const VerifyProgress&)>& progress) override {
+    return ExportSnapshot(*core_, id, sink, progress);
+  }
+
+  Result<ImportReport> Import(const ByteSource& source,
+                              const std::function<void(const VerifyProgress&)>& progress) override {
+    return ImportSnapshot(*core_, source, progress);
+  }
+
+  Result<Hold> AddHold(const SnapshotId& id, uint64_t until_ns, std::string_view reason) override {
+    return AddStoreHold(*core_, id, until_ns, reason);
+  }
+
+  Result<size_t> ReleaseHolds(const SnapshotId& id, std::string_view word) override {
+    return ReleaseStoreHolds(*core_, id, word);
+  }
+
+  Result<std::vector<Hold>> Holds() override { return ReadHolds(core_->files()); }
+
+  Result<uint64_t> Now() override { return std::max(RealtimeNs(), TRY(GreatestTimeOf(*core_))); }
+
   void ForgetIndex() override { core_->ForgetIndex(); }
 
  private:
@@ -127,6 +163,8 @@ Result<std::unique_ptr<Store>> Store::Open(std::shared_ptr<StoreFiles> files,
                                            std::string_view owner) {
   StoreTuning tuning;
   tuning.owner = owner;
+  tuning.lock_wait_ms = 5000;
+  tuning.prune_pause_ms = 30;
   return OpenStore(std::move(files), tuning);
 }
 

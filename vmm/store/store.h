@@ -8,11 +8,14 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "vmm/base/result.h"
+#include "vmm/store/hold.h"
+#include "vmm/store/keep_rules.h"
 #include "vmm/store/snapshot_info.h"
 #include "vmm/store/snapshot_reader.h"
 #include "vmm/store/snapshot_writer.h"
@@ -34,6 +37,47 @@ struct VerifyReport {
   uint64_t snapshots = 0;
   uint64_t bytes = 0;
   std::vector<Damage> damages;
+};
+
+struct PruneRequest {
+  KeepRules keep;       // no rule: no snapshot is removed, only what none needs
+  std::string machine;  // whose snapshots alone may be removed; empty: every machine's, each by its
+                        // own count
+  bool dry_run = false;
+  uint64_t now_ns = 0;  // CLOCK_REALTIME, against which holds are checked; 0: asked for
+};
+
+struct PruneReport {
+  struct Spared {  // by a hold or a lease, although no rule keeps it
+    SnapshotId id;
+    std::string why;
+  };
+  std::vector<SnapshotInfo> removed;  // oldest first; of a dry run, those that would be
+  std::vector<Spared> spared;
+  uint64_t kept = 0;                    // snapshots that are left
+  uint64_t freed_bytes = 0;             // less what was written for it
+  uint64_t moved_bytes = 0;             // of packs that were mostly dead
+  std::vector<std::string> unfinished;  // what is left for another time, in words
+};
+
+// Takes bytes of a stream, in order.
+using ByteSink = std::function<Status(std::span<const uint8_t>)>;
+// Fills some of the bytes, and says how many; 0 at the end.
+using ByteSource = std::function<Result<size_t>(std::span<uint8_t>)>;
+
+struct ExportReport {
+  SnapshotInfo info;
+  uint64_t bytes = 0;
+  uint64_t chunks = 0;
+};
+
+struct ImportReport {
+  SnapshotInfo info;
+  bool was_there = false;  // the store has it: no more than its root was looked at
+  uint64_t bytes = 0;
+  uint64_t chunks = 0;
+  uint64_t known_chunks = 0;  // of these, that the store had
+  uint64_t stored_bytes = 0;
 };
 
 class Store {
@@ -58,6 +102,38 @@ class Store {
   // those it has in common by name, block size and size need only what has changed since.
   virtual Result<std::unique_ptr<SnapshotWriter>> Begin(const std::optional<SnapshotId>& parent,
                                                         std::vector<StoredSpace> spaces) = 0;
+
+  // Removes the snapshots that no rule, hold or reader keeps, and whatever no snapshot needs.
+  // Others may read and write meanwhile: a writer has it wait, as long as the store's tuning says
+  // (kBusy names who), before anything is removed and between one pack and the next. Interrupted
+  // anywhere nothing is lost, and the next one goes on. kCorrupt: what a snapshot needs cannot be
+  // read, so that nothing can be removed safely.
+  virtual Result<PruneReport> Prune(
+      const PruneRequest& request,
+      const std::function<void(const VerifyProgress&)>& progress = nullptr) = 0;
+
+  // The snapshot with its holds as one stream, from front to back; every byte is proven on the way.
+  virtual Result<ExportReport> Export(
+      const SnapshotId& id, const ByteSink& sink,
+      const std::function<void(const VerifyProgress&)>& progress = nullptr) = 0;
+  // The snapshot of such a stream, under the id that it had. What the store has already is not
+  // written again. kCorrupt: the stream is damaged or cut short, and nothing is in the store. The
+  // progress has no total.
+  virtual Result<ImportReport> Import(
+      const ByteSource& source,
+      const std::function<void(const VerifyProgress&)>& progress = nullptr) = 0;
+
+  // No prune removes the snapshot before `until_ns` (0: for ever) by CLOCK_REALTIME, nor while that
+  // clock is behind a time that the store knows of. kInvalidArgument: that is over already, or no
+  // reason is given. A hold is one more, never in place of another.
+  virtual Result<Hold> AddHold(const SnapshotId& id, uint64_t until_ns,
+                               std::string_view reason) = 0;
+  // The one called `word`, or all that the snapshot has; how many there were.
+  virtual Result<size_t> ReleaseHolds(const SnapshotId& id, std::string_view word = {}) = 0;
+  virtual Result<std::vector<Hold>> Holds() = 0;
+  // CLOCK_REALTIME, or the latest time that the store knows of if that is later: what a hold's end
+  // is counted from.
+  virtual Result<uint64_t> Now() = 0;
 
   // Gives back the memory of what writers know of the store's chunks (about 25 bytes each). The
   // next writer reads it again.

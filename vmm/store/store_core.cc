@@ -1,12 +1,24 @@
 #include "vmm/store/store_core.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <thread>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/store/chunk_codec.h"
 
 namespace pacsvisor {
+namespace {
+
+constexpr int kMostMoves = 64;  // of chunks while one is looked for
+constexpr uint64_t kNsPerMs = 1'000'000;
+constexpr auto kLockPoll = std::chrono::milliseconds(10);
+
+}  // namespace
 
 Result<std::shared_ptr<StoreCore>> StoreCore::Open(std::shared_ptr<StoreFiles> files,
                                                    const StoreTuning& tuning) {
@@ -76,16 +88,27 @@ Status StoreCore::ReadChunk(const Hash& name, const ChunkPlace& place, std::span
   if (hinted.ok()) {
     return {};
   }
-  // It may have moved, or be there twice; or the file has been replaced since it was opened.
-  packs_.Forget();
+  // It has moved, or is there twice; or its file has been replaced since it was opened. By what is
+  // known of the packs already, and then by what there is now, as long as a prune moves chunks on.
   const MutexLock lock(index_mutex_);
-  const Status refreshed = RefreshIndexLocked();
-  if (refreshed.ok()) {
-    const Result<std::optional<ChunkPlace>> found = index_.Find(
-        name, [&](const ChunkPlace& other) { return other != place && read(other).ok(); });
+  bool moved = true;
+  for (int tries = 0; moved && tries < kMostMoves; ++tries) {
+    if (tries > 0) {
+      packs_.Forget();
+      if (!RefreshIndexLocked().ok()) {
+        break;
+      }
+    }
+    moved = tries == 0;
+    const Result<std::optional<ChunkPlace>> found = index_.Find(name, [&](const ChunkPlace& other) {
+      const Status good = other == place && tries == 0 ? hinted : read(other);
+      moved = moved || (!good.ok() && good.error().code() == ErrorCode::kNotFound);
+      return good.ok();
+    });
     if (found.ok() && found->has_value()) {
       return {};
     }
+    moved = moved || (!found.ok() && found.error().code() == ErrorCode::kNotFound);
   }
   if (hinted.error().code() == ErrorCode::kNotFound) {
     return Error::Make(ErrorCode::kCorrupt, "{} is missing, and no other pack has chunk {}",
@@ -94,14 +117,9 @@ Status StoreCore::ReadChunk(const Hash& name, const ChunkPlace& place, std::span
   return hinted;
 }
 
-Status StoreCore::RefreshIndex() {
-  const MutexLock lock(index_mutex_);
-  return RefreshIndexLocked();
-}
-
-Status StoreCore::RefreshIndexLocked() {
-  // Packs above what roots and floor vouch for are of a writer that has not committed: they may go
-  // again, and their numbers be given to others.
+Result<std::set<uint32_t>> StoreCore::CommittedPacks() {
+  // Those above are of a writer that has not committed: they may go again, and their numbers be
+  // given to others.
   const uint32_t floor = TRY(ReadFloor());
   const uint32_t limit = std::max(TRY(KeptByRoots()).last_pack, floor);
   std::set<uint32_t> there;
@@ -111,6 +129,28 @@ Status StoreCore::RefreshIndexLocked() {
       there.insert(*number);
     }
   }
+  return there;
+}
+
+Status StoreCore::RefreshIndex() {
+  const MutexLock lock(index_mutex_);
+  return RefreshIndexLocked();
+}
+
+Status StoreCore::RefreshIndexLocked() {
+  for (int tries = 0; tries < kMostMoves; ++tries) {
+    const bool done = TRY(TryRefreshIndex());
+    if (done) {
+      return {};
+    }
+  }
+  return Error::Make(ErrorCode::kBusy, "the packs of {} change faster than they can be looked at",
+                     files_->name());
+}
+
+Result<bool> StoreCore::TryRefreshIndex() {
+  const uint32_t floor = TRY(ReadFloor());
+  const std::set<uint32_t> there = TRY(CommittedPacks());
   const std::vector<uint32_t> known = index_.packs();
   if (!std::includes(there.begin(), there.end(), known.begin(), known.end())) {
     index_.Clear();  // some were removed, and with them what slots point to
@@ -129,11 +169,15 @@ Status StoreCore::RefreshIndexLocked() {
       Log(LogLevel::kWarning, "{}; pacsvisor verify tells what this means",
           contents.error().message());
       unreadable_packs_.insert(number);
+    } else if (contents.error().code() == ErrorCode::kNotFound) {
+      return false;  // a prune has removed it just now
     } else {
       return std::move(contents).error();
     }
   }
-  return {};
+  // Whoever moves chunks raises the floor before it removes the packs that had them: none of the
+  // new ones was passed over if it is where it was.
+  return TRY(ReadFloor()) == floor;
 }
 
 Result<std::optional<ChunkPlace>> StoreCore::FindChunk(const Hash& name) {
@@ -174,11 +218,32 @@ Result<StoreCore::Kept> StoreCore::KeptByRoots() {
     } else if (links.error().code() == ErrorCode::kCorrupt ||
                links.error().code() == ErrorCode::kUnsupported) {
       kept.whole = false;
-    } else {
+    } else if (links.error().code() != ErrorCode::kNotFound) {  // pruned just now
       return links.error();
     }
   }
   return kept;
+}
+
+Result<std::unique_ptr<StoreFiles::Lock>> StoreCore::LockForWriting(std::string_view doing) {
+  const std::string words = fmt::format("pid {}{}{}{}", ::getpid(), doing,
+                                        tuning_.owner.empty() ? "" : ", ", tuning_.owner);
+  const uint64_t begin_ns = MonotonicNs();
+  while (true) {
+    Result<std::unique_ptr<StoreFiles::Lock>> lock =
+        files_->AcquireLock(std::string(kLockPath), StoreFiles::LockMode::kExclusive, words);
+    const bool again = !lock.ok() && lock.error().code() == ErrorCode::kBusy &&
+                       MonotonicNs() - begin_ns < tuning_.lock_wait_ms * kNsPerMs;
+    if (!again) {
+      return lock;
+    }
+    std::this_thread::sleep_for(kLockPoll);
+  }
+}
+
+Status StoreCore::WriteFloor(uint32_t number) {
+  TRY(WriteWholeFile(*files_, std::string(kFloorPath), EncodeFloor(number)));
+  return files_->SyncDirectory(".");
 }
 
 Result<uint32_t> StoreCore::ReadFloor() {
@@ -230,7 +295,8 @@ Result<uint32_t> StoreCore::CleanUp() {
   return highest + 1;
 }
 
-Status StoreCore::RemoveObjects(const std::set<Hash>& kept) {
+Status StoreCore::ForEachObject(
+    const std::function<Status(const std::string& path, const Hash& name)>& on_object) {
   for (const std::string& directory : TRY(files_->List("objects"))) {
     if (directory.size() != 2 ||
         directory.find_first_not_of("0123456789abcdef") != std::string::npos) {
@@ -238,13 +304,18 @@ Status StoreCore::RemoveObjects(const std::set<Hash>& kept) {
     }
     const std::string path = "objects/" + directory;
     for (const std::string& name : TRY(files_->List(path))) {
-      const std::optional<Hash> hash = HashFromHex(name);
-      if (hash.has_value() && !kept.contains(*hash)) {
-        TRY(files_->Remove(path + "/" + name));
+      if (const std::optional<Hash> hash = HashFromHex(name)) {
+        TRY(on_object(path + "/" + name, *hash));
       }
     }
   }
   return {};
+}
+
+Status StoreCore::RemoveObjects(const std::set<Hash>& kept) {
+  return ForEachObject([&](const std::string& path, const Hash& name) {
+    return kept.contains(name) ? Status() : files_->Remove(path);
+  });
 }
 
 Result<std::vector<uint8_t>> ReadWholeFile(StoreFiles& files, const std::string& path,

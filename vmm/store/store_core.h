@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -29,6 +30,9 @@ struct StoreTuning {
   size_t most_tables = 8;               // of a snapshot
   size_t verified_chunks = 4 * kMiB;    // references in memory while verifying: 64 bytes each
   std::string owner;                    // who locks the store, for those who find it locked
+  uint32_t lock_wait_ms = 0;            // for whoever has the lock
+  uint32_t prune_pause_ms = 0;          // in which others may take the lock from a prune
+  unsigned compact_below_percent = 50;  // a pack with less that is needed is rewritten
 };
 
 class StoreCore {
@@ -44,7 +48,21 @@ class StoreCore {
   Result<std::vector<SnapshotId>> ListIds();            // by id
   Result<SnapshotRoot> ReadRoot(const SnapshotId& id);  // checked against its id
 
+  // The writer's lock (FORMAT.md, 9); waits for it as long as the tuning says. `doing` is told to
+  // those whom it keeps out.
+  Result<std::unique_ptr<StoreFiles::Lock>> LockForWriting(std::string_view doing = {});
+
   Result<uint32_t> ReadFloor();
+  // Durable when it returns. The caller holds the store's lock.
+  Status WriteFloor(uint32_t number);
+
+  // The numbers of the packs that are there and that roots or floor vouch for: such a number is
+  // never given to another pack.
+  Result<std::set<uint32_t>> CommittedPacks();
+
+  // Each object that is there, by any name that one may have.
+  Status ForEachObject(
+      const std::function<Status(const std::string& path, const Hash& name)>& on_object);
 
   // Block contents by name: from `place`, or wherever the packs have it. kCorrupt names the file.
   Status ReadChunk(const Hash& name, const ChunkPlace& place, std::span<uint8_t> block);
@@ -77,6 +95,8 @@ class StoreCore {
   Result<Kept> KeptByRoots();
   Status RemoveObjects(const std::set<Hash>& kept);
   Status RefreshIndexLocked() REQUIRES(index_mutex_);
+  // One try of RefreshIndexLocked: false when packs went away meanwhile.
+  Result<bool> TryRefreshIndex() REQUIRES(index_mutex_);
 
   const std::shared_ptr<StoreFiles> files_;
   const StoreTuning tuning_;

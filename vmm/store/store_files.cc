@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "vmm/base/unique_fd.h"
@@ -18,6 +19,7 @@ namespace pacsvisor {
 namespace {
 
 constexpr size_t kMostWordsBytes = 255;
+constexpr int kMostLockTries = 1000;
 // A store holds the memory of guests: patients' data, passwords.
 constexpr mode_t kFileMode = 0600;
 constexpr mode_t kDirectoryMode = 0700;
@@ -109,10 +111,16 @@ class HostLock : public StoreFiles::Lock {
   const UniqueFd fd_;  // the lock is the open file description's
 };
 
+struct Owner {
+  uid_t user = 0;
+  gid_t group = 0;
+};
+
 class HostFiles : public StoreFiles {
  public:
-  HostFiles(UniqueFd directory, std::string name)
-      : directory_(std::move(directory)), name_(std::move(name)) {}
+  // `owner`: whom new files are given to, when that is not whoever makes them.
+  HostFiles(UniqueFd directory, std::string name, std::optional<Owner> owner)
+      : directory_(std::move(directory)), name_(std::move(name)), owner_(owner) {}
 
   std::string name() const override { return name_; }
 
@@ -171,9 +179,11 @@ class HostFiles : public StoreFiles {
 
   Status CreateDirectory(const std::string& path) override {
     CheckPath(path);
-    return ::mkdirat(directory_.get(), path.c_str(), kDirectoryMode) == 0 || errno == EEXIST
-               ? Status()
-               : Status(Failure("cannot make", path));
+    if (::mkdirat(directory_.get(), path.c_str(), kDirectoryMode) != 0) {
+      return errno == EEXIST ? Status() : Status(Failure("cannot make", path));
+    }
+    GiveAway(path);
+    return {};
   }
 
   Status SyncDirectory(const std::string& path) override {
@@ -183,17 +193,32 @@ class HostFiles : public StoreFiles {
 
   Result<std::unique_ptr<Lock>> AcquireLock(const std::string& path, LockMode mode,
                                             const std::string& words) override {
-    UniqueFd fd = TRY(Open(path, O_RDWR | O_CREAT, "cannot open"));
-    struct flock lock {};
-    lock.l_type = mode == LockMode::kExclusive ? F_WRLCK : F_RDLCK;
-    lock.l_whence = SEEK_SET;  // from 0 to 0: the whole file, however long it grows
-    if (::fcntl(fd.get(), F_OFD_SETLK, &lock) != 0) {
-      if (errno != EAGAIN && errno != EACCES) {
-        return Failure("cannot lock (the file system must support locks)", path);
+    UniqueFd fd;
+    bool current = false;
+    for (int tries = 0; !current; ++tries) {
+      if (tries == kMostLockTries) {
+        return Error::Make(ErrorCode::kUnsupported,
+                           "cannot lock {}: the file that has this name changes all the time",
+                           FullName(path));
       }
-      return Error::Make(ErrorCode::kBusy,
-                         "{} is locked by {}; wait until it is done, or end it if it hangs",
-                         FullName(path), Holder(fd.get()));
+      fd = TRY(Open(path, O_RDWR | O_CREAT, "cannot open"));
+      struct flock lock {};
+      lock.l_type = mode == LockMode::kExclusive ? F_WRLCK : F_RDLCK;
+      lock.l_whence = SEEK_SET;  // from 0 to 0: the whole file, however long it grows
+      if (::fcntl(fd.get(), F_OFD_SETLK, &lock) != 0) {
+        if (errno != EAGAIN && errno != EACCES) {
+          return Failure("cannot lock (the file system must support locks)", path);
+        }
+        return Error::Make(ErrorCode::kBusy,
+                           "{} is locked by {}; wait until it is done, or end it if it hangs",
+                           FullName(path), Holder(fd.get()));
+      }
+      // It may have been removed by its last holder since it was opened.
+      struct stat named {};
+      struct stat opened {};
+      current = ::fstat(fd.get(), &opened) == 0 &&
+                ::fstatat(directory_.get(), path.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+                named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
     }
     const std::string_view text = std::string_view(words).substr(0, kMostWordsBytes);
     if (::ftruncate(fd.get(), 0) != 0 ||
@@ -223,7 +248,19 @@ class HostFiles : public StoreFiles {
     if (!fd.valid()) {
       return Failure(what, path);
     }
+    if ((flags & O_CREAT) != 0) {
+      GiveAway(path);
+    }
     return fd;
+  }
+
+  // What root makes in a user's store is the user's; who may not give it has lost nothing.
+  void GiveAway(const std::string& path) const {
+    if (owner_.has_value()) {
+      const int given = ::fchownat(directory_.get(), path.c_str(), owner_->user, owner_->group,
+                                   AT_SYMLINK_NOFOLLOW);
+      (void)given;
+    }
   }
 
   static std::string Holder(int fd) {
@@ -235,6 +272,7 @@ class HostFiles : public StoreFiles {
 
   const UniqueFd directory_;
   const std::string name_;
+  const std::optional<Owner> owner_;
 };
 
 }  // namespace
@@ -246,7 +284,15 @@ Result<std::shared_ptr<StoreFiles>> StoreFiles::OpenDirectory(const std::string&
     return Error::FromErrno(error_number, "cannot open the store's directory {}{}", path,
                             Advice(error_number));
   }
-  return std::shared_ptr<StoreFiles>(std::make_shared<HostFiles>(std::move(fd), path));
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0) {
+    return Error::FromErrno(errno, "cannot look at the store's directory {}", path);
+  }
+  std::optional<Owner> owner;
+  if (::geteuid() == 0 && status.st_uid != 0) {
+    owner = {.user = status.st_uid, .group = status.st_gid};
+  }
+  return std::shared_ptr<StoreFiles>(std::make_shared<HostFiles>(std::move(fd), path, owner));
 }
 
 }  // namespace pacsvisor

@@ -47,7 +47,7 @@ class StoreFiles {
 
   // An exclusive or shared OFD lock (fcntl(2)) on a file, made when missing, for as long as the
   // handle lives; kBusy with the holder's words when somebody holds one against it. `words` are
-  // left in the file for those who come after.
+  // left in the file for those who come after. Whoever holds it exclusively may remove the file.
   class Lock {
    public:
     virtual ~Lock() = default;

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "vmm/store/chunk_codec.h"
+#include "vmm/store/lease.h"
 #include "vmm/store/table.h"
 
 namespace pacsvisor {
@@ -13,8 +14,12 @@ constexpr size_t kMostPieces = 256;  // blocks read with one call: 1 MiB
 
 class StoreReader : public SnapshotReader {
  public:
-  StoreReader(std::shared_ptr<StoreCore> core, SnapshotRoot root, TableStack tables)
-      : core_(std::move(core)), root_(std::move(root)), tables_(std::move(tables)) {}
+  StoreReader(std::shared_ptr<StoreCore> core, std::unique_ptr<StoreFiles::Lock> lease,
+              SnapshotRoot root, TableStack tables)
+      : core_(std::move(core)),
+        lease_(std::move(lease)),
+        root_(std::move(root)),
+        tables_(std::move(tables)) {}
 
   const SnapshotInfo& info() const override { return root_.info; }
 
@@ -127,6 +132,7 @@ class StoreReader : public SnapshotReader {
   }
 
   const std::shared_ptr<StoreCore> core_;
+  const std::unique_ptr<StoreFiles::Lock> lease_;  // what the tables name stays as long
   const SnapshotRoot root_;
   const TableStack tables_;
 };
@@ -135,10 +141,11 @@ class StoreReader : public SnapshotReader {
 
 Result<std::unique_ptr<SnapshotReader>> OpenStoreReader(std::shared_ptr<StoreCore> core,
                                                         const SnapshotId& id) {
+  std::unique_ptr<StoreFiles::Lock> lease = TRY(TakeLease(core->files(), core->tuning().owner, id));
   SnapshotRoot root = TRY(core->ReadRoot(id));
   TableStack tables = TRY(TableStack::Open(core->files(), root.tables));
-  return std::unique_ptr<SnapshotReader>(
-      std::make_unique<StoreReader>(std::move(core), std::move(root), std::move(tables)));
+  return std::unique_ptr<SnapshotReader>(std::make_unique<StoreReader>(
+      std::move(core), std::move(lease), std::move(root), std::move(tables)));
 }
 
 Result<std::vector<uint8_t>> ReadStateObject(StoreFiles& files, const StateRef& state) {

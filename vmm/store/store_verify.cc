@@ -7,8 +7,11 @@
 
 #include "vmm/store/body_checksum.h"
 #include "vmm/store/chunk_codec.h"
+#include "vmm/store/hold.h"
+#include "vmm/store/lease.h"
 #include "vmm/store/store_reader.h"
 #include "vmm/store/table.h"
+#include "vmm/store/table_walk.h"
 
 namespace pacsvisor {
 namespace {
@@ -18,36 +21,6 @@ using Users = std::set<SnapshotId>;
 constexpr size_t kReadBytes = kMiB;
 constexpr size_t kMostDamagesPerPack = 16;  // named one by one
 
-// Each page of a table that can be read, parents first; and each that cannot.
-void WalkTable(const Table& table, const std::function<void(const TablePage&)>& on_page,
-               const std::function<void(const Error&)>& on_damage) {
-  struct Level {
-    std::shared_ptr<const TablePage> page;
-    size_t next = 0;
-  };
-  std::vector<Level> levels = {{table.root(), 0}};
-  on_page(*table.root());
-  while (!levels.empty()) {
-    const std::shared_ptr<const TablePage> page = levels.back().page;
-    const size_t next = levels.back().next++;
-    if (next >= page->links.size()) {
-      levels.pop_back();
-      continue;
-    }
-    const PageLink& link = page->links[next];
-    const uint64_t upper =
-        next + 1 < page->links.size() ? page->links[next + 1].first : page->upper;
-    Result<std::shared_ptr<const TablePage>> child =
-        table.ReadPage(link, page->level - 1, link.first, upper);
-    if (!child.ok()) {
-      on_damage(child.error());
-      continue;
-    }
-    on_page(**child);
-    levels.push_back({std::move(child).value(), 0});
-  }
-}
-
 class Verifier {
  public:
   Verifier(StoreCore& core, const std::vector<SnapshotId>& ids,
@@ -55,9 +28,13 @@ class Verifier {
       : core_(core), ids_(ids), whole_(ids.empty()), progress_(progress) {}
 
   Result<VerifyReport> Run() {
+    // What is looked at next stays where it is meanwhile.
+    const std::unique_ptr<StoreFiles::Lock> lease =
+        TRY(TakeLease(core_.files(), core_.tuning().owner,
+                      ids_.size() == 1 ? std::optional(ids_.front()) : std::nullopt));
     if (whole_) {
       ids_ = TRY(core_.ListIds());
-      CheckFrame();
+      TRY(CheckFrame());
     }
     for (const SnapshotId& id : ids_) {
       CheckRoot(id);
@@ -102,7 +79,7 @@ class Verifier {
     report_.damages.push_back({file, std::move(what), {users.begin(), users.end()}});
   }
 
-  void CheckFrame() {
+  Status CheckFrame() {
     const std::string header(kHeaderPath);
     const Result<std::vector<uint8_t>> bytes = ReadWholeFile(core_.files(), header, 16 * kKiB);
     const Status good = bytes.ok() ? Drop(DecodeStoreHeader(*bytes)) : Status(bytes.error());
@@ -113,6 +90,13 @@ class Verifier {
     if (!floor.ok()) {
       AddDamage(std::string(kFloorPath), floor.error().message(), {});
     }
+    for (const Hold& hold : TRY(ReadHolds(core_.files()))) {
+      if (hold.damaged) {
+        AddDamage(HoldPath(hold.snapshot, hold.word), "the hold is not as written",
+                  {hold.snapshot});
+      }
+    }
+    return {};
   }
 
   template <typename T>

@@ -1,7 +1,5 @@
 #include "vmm/store/store_writer.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -10,7 +8,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/store/chunk_codec.h"
-#include "vmm/store/pack_writer.h"
+#include "vmm/store/chunk_packer.h"
 #include "vmm/store/pending_blocks.h"
 #include "vmm/store/table.h"
 #include "vmm/store/table_writer.h"
@@ -26,14 +24,11 @@ class StoreWriter : public SnapshotWriter {
  public:
   StoreWriter(std::shared_ptr<StoreCore> core, std::unique_ptr<StoreFiles::Lock> lock,
               uint32_t next_pack)
-      : lock_(std::move(lock)),
-        core_(std::move(core)),
-        next_pack_(next_pack),
-        own_chunks_(core_->packs()) {}
+      : lock_(std::move(lock)), core_(std::move(core)), packer_(*core_, next_pack) {}
 
   ~StoreWriter() override {
     if (!committed_) {
-      pack_.reset();
+      packer_.GiveUp();
       const Result<uint32_t> cleaned = core_->CleanUp();
       if (!cleaned.ok()) {
         Log(LogLevel::kDebug, "left for the next writer: {}", cleaned.error().message());
@@ -151,11 +146,13 @@ class StoreWriter : public SnapshotWriter {
       // An earlier version of the block must not be left standing.
       return key < given_end_ ? AddEntry(key, name, parent.place) : Status();
     }
-    std::optional<ChunkPlace> place = TRY(FindChunk(name));
+    std::optional<ChunkPlace> place = TRY(packer_.Find(name));
     if (place.has_value()) {
       ++counts_.known;
     } else {
-      place = TRY(WriteChunk(name));
+      place = TRY(packer_.Append(name, compressor_.Compress(block_)));
+      ++counts_.fresh;
+      counts_.fresh_bytes += block_.size();
     }
     return AddEntry(key, name, *place);
   }
@@ -189,41 +186,6 @@ class StoreWriter : public SnapshotWriter {
     return FlushPendingWhenFull();
   }
 
-  Result<std::optional<ChunkPlace>> FindChunk(const Hash& name) {
-    if (!index_fresh_) {
-      TRY(core_->RefreshIndex());
-      index_fresh_ = true;
-    }
-    const std::optional<ChunkPlace> own = TRY(own_chunks_.Find(name));
-    return own.has_value() ? Result<std::optional<ChunkPlace>>(own) : core_->FindChunk(name);
-  }
-
-  Result<ChunkPlace> WriteChunk(const Hash& name) {
-    if (pack_ == nullptr) {
-      pack_ = TRY(PackWriter::Create(core_->files(), next_pack_, core_->header().uid));
-      own_chunks_.SetOpenPack(pack_.get());
-      ++next_pack_;
-    }
-    const ChunkPlace place = TRY(pack_->Append(name, compressor_.Compress(block_)));
-    own_chunks_.AddToOpenPack(name, place);
-    ++counts_.fresh;
-    counts_.fresh_bytes += block_.size();
-    if (pack_->size_bytes() >= core_->tuning().pack_bytes) {
-      TRY(SealPack());
-    }
-    return place;
-  }
-
-  Status SealPack() {
-    if (pack_ != nullptr) {
-      TRY(pack_->Seal());
-      counts_.stored_bytes += pack_->size_bytes();
-      own_chunks_.SetOpenPack(nullptr);
-      pack_.reset();
-    }
-    return {};
-  }
-
   Status FlushPendingWhenFull() {
     if (pending_.size() < core_->tuning().pending_entries) {
       return {};
@@ -249,12 +211,12 @@ class StoreWriter : public SnapshotWriter {
     if (parent_.info.id != SnapshotId()) {
       root.info.parent = parent_.info.id;
     }
-    const bool has_packs = counts_.fresh > 0;
-    TRY(SealPack());
-    root.last_pack = next_pack_ - 1;
+    TRY(packer_.Seal());
+    counts_.stored_bytes += packer_.stored_bytes();
+    root.last_pack = packer_.last_pack();
     TRY(WriteTable(root));
     TRY(WriteState(root, state));
-    if (has_packs) {
+    if (packer_.has_packs()) {
       TRY(files.SyncDirectory("packs"));
     }
     for (const std::string& directory : object_directories_) {
@@ -394,10 +356,7 @@ class StoreWriter : public SnapshotWriter {
 
   std::array<uint8_t, kStoreBlockBytes> block_;
   ChunkCompressor compressor_;
-  uint32_t next_pack_;
-  std::unique_ptr<PackWriter> pack_;  // null: none is begun
-  ChunkIndex own_chunks_;
-  bool index_fresh_ = false;
+  ChunkPacker packer_;
 
   PendingBlocks pending_;
   uint64_t given_end_ = 0;                    // no key from here on was noted yet
@@ -416,10 +375,7 @@ Result<std::unique_ptr<SnapshotWriter>> BeginStoreWriter(std::shared_ptr<StoreCo
                                                          const std::optional<SnapshotId>& parent,
                                                          std::vector<StoredSpace> spaces) {
   TRY(CheckSpaces(spaces));
-  const std::string& owner = core->tuning().owner;
-  std::unique_ptr<StoreFiles::Lock> lock = TRY(core->files().AcquireLock(
-      std::string(kLockPath), StoreFiles::LockMode::kExclusive,
-      fmt::format("pid {}{}{}", ::getpid(), owner.empty() ? "" : ", ", owner)));
+  std::unique_ptr<StoreFiles::Lock> lock = TRY(core->LockForWriting());
   const uint32_t next_pack = TRY(core->CleanUp());
   std::optional<SnapshotRoot> root;
   if (parent.has_value()) {

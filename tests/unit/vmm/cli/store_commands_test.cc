@@ -1,4 +1,4 @@
-// pacsvisor snapshots and verify, on a store in a directory.
+// pacsvisor snapshots, verify, prune, hold, export and import, on a store in a directory.
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -87,11 +87,11 @@ TEST_F(StoreCommandsTest, SnapshotsListsThemOldestFirst) {
   EXPECT_EQ(
       outcome.out,
       "ID            WHEN                 MACHINE  PARENT           DIRTY    UNIQUE    PAUSE  "
-      "DURABLE  MESSAGE\n" +
+      "DURABLE  HELD  MESSAGE\n" +
           first.Short() + "  2023-11-14 22:13:20  pacs     -" + dash +
-          "  8.00 KiB  4.00 KiB  0.90 ms   1.20 s  before the upgrade\n" + second.Short() +
+          "  8.00 KiB  4.00 KiB  0.90 ms   1.20 s  -     before the upgrade\n" + second.Short() +
           "  2023-11-14 23:13:20  pacs     " + first.Short() +
-          "  8.00 KiB  4.00 KiB  0.90 ms   1.20 s  after it\n");
+          "  8.00 KiB  4.00 KiB  0.90 ms   1.20 s  -     after it\n");
 }
 
 TEST_F(StoreCommandsTest, SnapshotsOfAnEmptyStoreAreNone) {
@@ -185,6 +185,138 @@ TEST_F(StoreCommandsTest, VerifyNeedsItsStoreAndSnapshots) {
   EXPECT_EQ(unknown.status, 1);
   EXPECT_THAT(unknown.err, HasSubstr("abcdef"));
   EXPECT_EQ(Run({"verify", "--store", Path("nowhere")}).status, 1);
+}
+
+TEST_F(StoreCommandsTest, PruneRemovesWhatNoRuleKeepsAndTellsWhat) {
+  const SnapshotId first = Commit(DraftOf("pacs", "one"), 1);
+  SnapshotDraft later = DraftOf("pacs", "two");
+  later.instant_ns += 1;
+  const SnapshotId second = Commit(later, 2, first);
+  const Outcome dry = Run({"prune", "--store", store_, "--keep-last", "1", "--dry-run"});
+  EXPECT_EQ(dry.status, 0) << dry.err;
+  EXPECT_THAT(dry.out,
+              AllOf(testing::StartsWith(first.Short() + "  2023-11-14 22:13:20  pacs  one"),
+                    HasSubstr("1 snapshot would be removed, 1 kept; ")));
+  const Outcome none = Run({"prune", "--store", store_});
+  EXPECT_THAT(none.out, HasSubstr("0 snapshots removed, 2 kept; "));
+  const nlohmann::json json = nlohmann::json::parse(
+      Run({"prune", "pacs", "--store", store_, "--keep-daily", "1", "--json"}).out);
+  EXPECT_THAT(json.at("removed").get<std::vector<std::string>>(), ElementsAre(first.Hex()));
+  EXPECT_EQ(json.at("kept"), 1);
+  EXPECT_GT(json.at("freed_bytes"), 0);
+  EXPECT_EQ(json.at("dry_run"), false);
+  EXPECT_THAT(Run({"snapshots", "--store", store_}).out,
+              AllOf(HasSubstr(second.Short()), Not(HasSubstr("one"))));
+  EXPECT_EQ(Run({"verify", "--store", store_}).status, 0);
+}
+
+TEST_F(StoreCommandsTest, PruneNeedsItsStoreAndNumbers) {
+  EXPECT_EQ(Run({"prune"}).status, 2);
+  EXPECT_EQ(Run({"prune", "--store", store_, "--keep-last", "-1"}).status, 2);
+  EXPECT_EQ(Run({"prune", "--store", Path("nowhere")}).status, 1);
+  const auto writer = Store::Open(files_).value()->Begin(std::nullopt, {{"memory", 4096, 4096}});
+  const Outcome busy = Run({"prune", "--store", store_, "--keep-last", "1"});
+  EXPECT_EQ(busy.status, 1);
+  EXPECT_THAT(busy.err, HasSubstr("is locked by pid "));
+}
+
+TEST_F(StoreCommandsTest, AHeldSnapshotIsListedAndStaysUntilItIsReleased) {
+  const SnapshotId first = Commit(DraftOf("pacs", "one"), 1);
+  SnapshotDraft later = DraftOf("pacs", "two");
+  later.instant_ns += 1;
+  Commit(later, 2, first);
+  const Outcome held = Run(
+      {"hold", first.Short(), "--until", "2099-01-02", "--reason", "trial 17", "--store", store_});
+  EXPECT_EQ(held.status, 0) << held.err;
+  EXPECT_THAT(held.out,
+              AllOf(HasSubstr(first.Short()), HasSubstr("2099-01-02"), HasSubstr("trial 17")));
+  EXPECT_EQ(Run({"hold", "--list", "--store", store_}).out, held.out);
+  EXPECT_THAT(Run({"snapshots", "--store", store_}).out, HasSubstr("1.20 s  2099-01-02  one"));
+  const nlohmann::json list =
+      nlohmann::json::parse(Run({"snapshots", "--store", store_, "--json"}).out);
+  EXPECT_EQ(list[0].at("holds").at(0).at("reason"), "trial 17");
+  EXPECT_THAT(list[1].at("holds"), IsEmpty());
+  const Outcome spared = Run({"prune", "--store", store_, "--keep-last", "1"});
+  EXPECT_THAT(spared.out,
+              AllOf(HasSubstr(first.Short() + " stays: held until 2099-01-02 (trial 17)"),
+                    HasSubstr("0 snapshots removed, 2 kept")));
+  EXPECT_EQ(Run({"hold", first.Short(), "--release", "--word", "none", "--store", store_}).status,
+            1);
+  EXPECT_EQ(Run({"hold", first.Short(), "--release", "--store", store_}).out,
+            "1 hold of " + first.Short() + " released\n");
+  EXPECT_EQ(Run({"hold", "--list", "--json", "--store", store_}).out, "[]\n");
+  EXPECT_THAT(Run({"prune", "--store", store_, "--keep-last", "1"}).out,
+              HasSubstr("1 snapshot removed, 1 kept"));
+}
+
+TEST_F(StoreCommandsTest, AHoldSaysWhatItNeeds) {
+  const SnapshotId id = Commit(DraftOf("pacs", "one"), 1);
+  for (const std::vector<std::string>& wrong :
+       {std::vector<std::string>{},
+        {id.Hex()},
+        {id.Hex(), "--until", "forever"},
+        {id.Hex(), "--reason", "r"},
+        {"--release"},
+        {"--list", "--release"},
+        {id.Hex(), "--release", "--until", "forever", "--reason", "r"}}) {
+    std::vector<std::string> arguments = {"hold", "--store", store_};
+    arguments.insert(arguments.end(), wrong.begin(), wrong.end());
+    EXPECT_EQ(Run(arguments).status, 2);
+  }
+  for (const char* until : {"2001-01-01", "2030-02-30", "soon", "0d", "99999d", "d", "30"}) {
+    const Outcome outcome =
+        Run({"hold", id.Hex(), "--until", until, "--reason", "r", "--store", store_});
+    EXPECT_EQ(outcome.status, 1) << until;
+    EXPECT_THAT(outcome.err, HasSubstr(until));
+  }
+  EXPECT_EQ(Run({"hold", "--list", "--store", store_}).out, "");
+}
+
+TEST_F(StoreCommandsTest, AnExportIsImportedIntoAnotherStore) {
+  const SnapshotId id = Commit(DraftOf("pacs", "one"), 1);
+  const std::string file = Path("one.snapshot");
+  const Outcome exported = Run({"export", id.Short(), file, "--store", store_});
+  EXPECT_EQ(exported.status, 0) << exported.err;
+  EXPECT_THAT(exported.out, HasSubstr("snapshot " + id.Short() + " exported: "));
+  EXPECT_FALSE(fs::exists(file + ".part"));
+  EXPECT_EQ(fs::status(file).permissions(), fs::perms::owner_read | fs::perms::owner_write);
+  const Outcome again = Run({"export", id.Short(), file, "--store", store_});
+  EXPECT_EQ(again.status, 1);
+  EXPECT_THAT(again.err, HasSubstr("is there already"));
+  const std::string other = Path("other");
+  const Outcome imported = Run({"import", file, "--store", other});
+  EXPECT_EQ(imported.status, 0) << imported.err;
+  EXPECT_THAT(imported.out, HasSubstr("snapshot " + id.Short() + " imported: "));
+  EXPECT_THAT(Run({"import", file, "--store", other}).out, HasSubstr("is in the store already"));
+  EXPECT_THAT(Run({"verify", "--store", other}).out, HasSubstr("nothing is damaged"));
+  fs::resize_file(file, fs::file_size(file) - 1);
+  const std::string third = Path("third");
+  const Outcome cut = Run({"import", file, "--store", third});
+  EXPECT_EQ(cut.status, 1);
+  EXPECT_THAT(cut.err, HasSubstr("the export ends at byte"));
+  EXPECT_EQ(Run({"snapshots", "--store", third, "--json"}).out, "[]\n");
+}
+
+TEST_F(StoreCommandsTest, AnExportGoesThroughAPipe) {
+  const SnapshotId id = Commit(DraftOf("pacs", "one"), 1);
+  const std::string file = Path("piped");
+  const Outcome exported = Run({"export", id.Short(), "-", "--store", store_});
+  EXPECT_EQ(exported.status, 0) << exported.err;
+  EXPECT_THAT(exported.err, HasSubstr("exported: "));
+  std::ofstream(file, std::ios::binary) << exported.out;
+  const nlohmann::json json =
+      nlohmann::json::parse(Run({"import", file, "--store", Path("other"), "--json"}).out);
+  EXPECT_EQ(json.at("id"), id.Hex());
+  EXPECT_EQ(json.at("bytes"), exported.out.size());
+  EXPECT_EQ(json.at("was_there"), false);
+}
+
+TEST_F(StoreCommandsTest, ExportAndImportNeedWhatTheyNeed) {
+  EXPECT_EQ(Run({"export", "--store", store_}).status, 2);
+  EXPECT_EQ(Run({"import", "--store", store_}).status, 2);
+  EXPECT_EQ(Run({"export", "abcdef", Path("file"), "--store", store_}).status, 1);
+  EXPECT_EQ(Run({"import", Path("nowhere"), "--store", store_}).status, 1);
+  EXPECT_FALSE(fs::exists(Path("file.part")));
 }
 
 }  // namespace

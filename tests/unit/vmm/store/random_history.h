@@ -40,13 +40,17 @@ class RandomHistory {
       }
       Write(**writer, space, next.values[space], !inherited);
     }
-    const Result<SnapshotInfo> info = (*writer)->Commit(DraftOf(snapshots_.size() + 1), next.state);
+    const Result<SnapshotInfo> info = (*writer)->Commit(DraftOf(++taken_), next.state);
     ASSERT_TRUE(info.ok()) << MessageOf(info);
     next.id = info->id;
     snapshots_.push_back(std::move(next));
   }
 
   const std::vector<Snapshot>& snapshots() const { return snapshots_; }
+  // It is not in the store any more.
+  void Forget(const SnapshotId& id) {
+    std::erase_if(snapshots_, [&](const Snapshot& snapshot) { return snapshot.id == id; });
+  }
 
  private:
   uint64_t Below(uint64_t limit) { return random_() % limit; }
@@ -116,6 +120,7 @@ class RandomHistory {
   std::mt19937_64 random_;
   std::vector<Snapshot> snapshots_;
   int disks_ = 0;
+  uint64_t taken_ = 0;
 };
 
 }  // namespace pacsvisor::store_test

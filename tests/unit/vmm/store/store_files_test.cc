@@ -65,6 +65,24 @@ TEST_F(StoreFilesTest, NobodyElseMayReadThem) {
   EXPECT_EQ(status.st_mode & 077, 0u);
 }
 
+TEST_F(StoreFilesTest, WhatRootMakesInAUsersStoreIsTheUsers) {
+  if (::geteuid() != 0) {
+    GTEST_SKIP() << "only root can make files for others";
+  }
+  constexpr uid_t kUser = 12345;
+  ASSERT_EQ(::chown(directory_.path().c_str(), kUser, kUser), 0);
+  const auto files = StoreFiles::OpenDirectory(directory_.path().string()).value();
+  ASSERT_TRUE(files->CreateDirectory("folder").ok());
+  ASSERT_TRUE(files->CreateFile("folder/file").ok());
+  ASSERT_TRUE(files->AcquireLock("locked", StoreFiles::LockMode::kExclusive, "").ok());
+  for (const char* name : {"folder", "folder/file", "locked"}) {
+    struct stat status {};
+    ASSERT_EQ(::stat((directory_.path() / name).c_str(), &status), 0);
+    EXPECT_EQ(status.st_uid, kUser) << name;
+    EXPECT_EQ(status.st_gid, kUser) << name;
+  }
+}
+
 TEST_F(StoreFilesTest, WhatIsMissingIsNotFound) {
   EXPECT_EQ(files_->OpenForRead("file").error().code(), ErrorCode::kNotFound);
   EXPECT_EQ(files_->List("folder").error().code(), ErrorCode::kNotFound);

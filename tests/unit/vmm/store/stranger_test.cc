@@ -108,6 +108,59 @@ TEST_F(StrangerTest, ReadsEverySpaceAndStateAsItWasWritten) {
   EXPECT_EQ(check.status, 0) << check.text;
 }
 
+// Packs are gone, chunks have moved, and tables lead to where these were.
+TEST_F(StrangerTest, ReadsAPrunedStore) {
+  ASSERT_NO_FATAL_FAILURE(WriteHistory(30));
+  const auto store = store_test::OpenTuned(StoreFiles::OpenDirectory(path_).value(),
+                                           {.pack_bytes = 200'000, .compact_below_percent = 95});
+  const store_test::Snapshot& held = history_.snapshots()[4];
+  ASSERT_TRUE(store->AddHold(held.id, 0, "for the stranger").ok());
+  const Result<PruneReport> report = store->Prune({.keep = {.last = 3}});
+  ASSERT_TRUE(report.ok()) << store_test::MessageOf(report);
+  ASSERT_EQ(report->removed.size(), 26u);
+  ASSERT_GT(report->moved_bytes, 0u);
+  const fs::path target = directory_.path() / "out";
+  for (const store_test::Snapshot* snapshot : {&held, &history_.snapshots().back()}) {
+    const Said said = AskStranger(path_, "extract " + snapshot->id.Hex() + " " +
+                                             snapshot->spaces[0].name + " " + target.string());
+    ASSERT_EQ(said.status, 0) << said.text;
+    EXPECT_EQ(ReadFile(target), BytesOfValues(snapshot->values[0]));
+  }
+  const Said check = AskStranger(path_, "check");
+  EXPECT_EQ(check.status, 0) << check.text;
+  EXPECT_EQ(std::ranges::count(AskStranger(path_, "list").text, '\n'), 4);
+}
+
+TEST_F(StrangerTest, ReadsAnExport) {
+  ASSERT_NO_FATAL_FAILURE(WriteHistory(20));
+  const auto store = store_test::OpenTuned(StoreFiles::OpenDirectory(path_).value());
+  const store_test::Snapshot& snapshot = history_.snapshots().back();
+  ASSERT_TRUE(store->AddHold(snapshot.id, 0, "for the stranger").ok());
+  const fs::path file = directory_.path() / "export";
+  std::ofstream out(file, std::ios::binary);
+  const auto exported = store->Export(snapshot.id, [&](std::span<const uint8_t> bytes) -> Status {
+    out.write(reinterpret_cast<const char*>(bytes.data()),
+              static_cast<std::streamsize>(bytes.size()));
+    return {};
+  });
+  ASSERT_TRUE(exported.ok()) << store_test::MessageOf(exported);
+  out.close();
+  const fs::path target = directory_.path() / "out";
+  for (size_t space = 0; space < snapshot.spaces.size(); ++space) {
+    const Said said = AskStranger(file, "extract " + snapshot.id.Hex() + " " +
+                                            snapshot.spaces[space].name + " " + target.string());
+    ASSERT_EQ(said.status, 0) << said.text;
+    EXPECT_EQ(ReadFile(target), BytesOfValues(snapshot.values[space]));
+  }
+  const Said state = AskStranger(file, "state " + snapshot.id.Hex() + " " + target.string());
+  ASSERT_EQ(state.status, 0) << state.text;
+  EXPECT_EQ(ReadFile(target), snapshot.state);
+  const Said check = AskStranger(file, "check");
+  EXPECT_EQ(check.status, 0) << check.text;
+  fs::resize_file(file, fs::file_size(file) - 1);
+  EXPECT_NE(AskStranger(file, "check").status, 0);
+}
+
 TEST_F(StrangerTest, ReadsTheKeptStores) {
   for (const auto& entry : fs::directory_iterator(PACSVISOR_SOURCE_DIR "/tests/fixtures")) {
     if (entry.path().filename().string().starts_with("store-")) {

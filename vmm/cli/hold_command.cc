@@ -1,0 +1,121 @@
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "vmm/cli/command.h"
+#include "vmm/cli/local_time.h"
+#include "vmm/cli/standard_streams.h"
+#include "vmm/cli/store_path.h"
+#include "vmm/control/object_reader.h"
+#include "vmm/machine/config_text.h"
+
+namespace pacsvisor {
+namespace {
+
+constexpr char kHoldFooter[] =
+    R"(A held snapshot is not pruned before the hold is over, whatever the rules say, nor while this host's
+clock is behind a time that the store knows of. Holds add up; --release takes back all of a snapshot,
+or the one that --word names. An ID may be cut to its first digits.
+
+Examples:
+  pacsvisor hold 3f9c21 --until 2036-12-31 --reason "trial 17, kept ten years" --store /srv/store
+  pacsvisor hold 3f9c21 --until 30d --reason "before the upgrade" --store /srv/store
+  pacsvisor hold --list --store /srv/store
+  pacsvisor hold 3f9c21 --release --store /srv/store)";
+
+struct HoldOptions {
+  std::string id;
+  std::string store;
+  std::string until;
+  std::string reason;
+  std::string word;
+  bool list = false;
+  bool release = false;
+  bool json = false;
+};
+
+nlohmann::json HoldToJson(const Hold& hold) {
+  return {{"id", hold.snapshot.Hex()}, {"word", hold.word},     {"until_ns", hold.until_ns},
+          {"made_ns", hold.made_ns},   {"reason", hold.reason}, {"damaged", hold.damaged}};
+}
+
+void PrintHold(const Hold& hold) {
+  Print(stdout, "{}  {:<8}  {:<19}  {}\n", hold.snapshot.Short(), hold.word,
+        hold.damaged || hold.until_ns == 0 ? "for ever" : LocalTime(hold.until_ns),
+        hold.damaged ? "damaged: it holds until it is released" : Printable(hold.reason));
+}
+
+Status ListHolds(const HoldOptions& options, Store& store) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const Hold& hold : TRY(store.Holds())) {
+    if (!hold.snapshot.Hex().starts_with(options.id)) {
+      continue;
+    }
+    options.json ? list.push_back(HoldToJson(hold)) : PrintHold(hold);
+  }
+  if (options.json) {
+    Print(stdout, "{}\n", DumpJson(list));
+  }
+  return {};
+}
+
+Status ReleaseHolds(const HoldOptions& options, Store& store) {
+  const SnapshotId id = TRY(store.Resolve(options.id));
+  const size_t released = TRY(store.ReleaseHolds(id, options.word));
+  if (released == 0) {
+    return Error::Make(ErrorCode::kNotFound, "snapshot {} has no {}; pacsvisor hold --list tells",
+                       id.Short(), options.word.empty() ? "hold" : "hold of that word");
+  }
+  options.json
+      ? Print(stdout, "{}\n", DumpJson({{"released", released}}))
+      : Print(stdout, "{} hold{} of {} released\n", released, released == 1 ? "" : "s", id.Short());
+  return {};
+}
+
+Status MakeHold(const HoldOptions& options, Store& store) {
+  const SnapshotId id = TRY(store.Resolve(options.id));
+  const uint64_t until_ns = TRY(ParseUntil(options.until, TRY(store.Now())));
+  const Hold hold = TRY(store.AddHold(id, until_ns, options.reason));
+  options.json ? Print(stdout, "{}\n", DumpJson(HoldToJson(hold))) : PrintHold(hold);
+  return {};
+}
+
+ExitStatus HoldAndTell(const HoldOptions& options) {
+  const bool makes = !options.list && !options.release;
+  if (makes != (!options.until.empty() && !options.reason.empty()) ||
+      (options.list && options.release) || (!options.list && options.id.empty())) {
+    Print(stderr,
+          "pacsvisor: give a snapshot with --until and --reason, a snapshot with --release, or "
+          "--list\nRun with --help for more information.\n");
+    return ExitStatus::kUsage;
+  }
+  const Result<std::unique_ptr<Store>> store = OpenStoreAt(options.store);
+  if (!store.ok()) {
+    return Fail(store.error());
+  }
+  const Status done = options.list      ? ListHolds(options, **store)
+                      : options.release ? ReleaseHolds(options, **store)
+                                        : MakeHold(options, **store);
+  return done.ok() ? ExitStatus::kDone : Fail(done.error());
+}
+
+}  // namespace
+
+void AddHoldCommand(CLI::App& app, ExitStatus* status) {
+  auto options = std::make_shared<HoldOptions>();
+  CLI::App* command = app.add_subcommand("hold", "Keep a snapshot from being pruned before a day");
+  command->add_option("ID", options->id, "The snapshot");
+  command->add_option("--store", options->store, "The store's directory")->required();
+  command->add_option("--until", options->until,
+                      "A day such as 2030-12-31, days such as 30d, or forever");
+  command->add_option("--reason", options->reason, "Why, for those who find it held");
+  command->add_flag("--list", options->list, "Print the holds: snapshot, word, end, reason");
+  command->add_flag("--release", options->release, "Take holds back");
+  command->add_option("--word", options->word, "With --release: this one alone");
+  command->add_flag("--json", options->json, "Print JSON");
+  command->footer(kHoldFooter);
+  command->callback([options, status] { *status = HoldAndTell(*options); });
+}
+
+}  // namespace pacsvisor

@@ -1,0 +1,388 @@
+#include "vmm/store/store_import.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "vmm/base/log.h"
+#include "vmm/store/append_buffer.h"
+#include "vmm/store/byte_stream.h"
+#include "vmm/store/chunk_codec.h"
+#include "vmm/store/chunk_packer.h"
+#include "vmm/store/export_format.h"
+#include "vmm/store/hold.h"
+#include "vmm/store/table_walk.h"
+
+namespace pacsvisor {
+namespace {
+
+constexpr size_t kPartBytes = kMiB;
+// More than any store will ever have: a root beyond would leave no numbers for new packs.
+constexpr uint32_t kMostPacks = 1u << 31;
+
+// Takes bytes out of a source in order, and hashes them.
+class ExportStream {
+ public:
+  explicit ExportStream(const ByteSource& source) : source_(source) {}
+
+  Status Take(std::span<uint8_t> bytes) {
+    const std::span<uint8_t> all = bytes;
+    while (!bytes.empty()) {
+      if (begin_ == end_) {
+        TRY(Fill());
+        if (begin_ == end_) {
+          return Error::Make(ErrorCode::kCorrupt, "the export ends at byte {}, too early",
+                             taken_bytes_ + (all.size() - bytes.size()));
+        }
+      }
+      const size_t part = std::min(bytes.size(), end_ - begin_);
+      std::copy_n(buffer_.begin() + static_cast<ptrdiff_t>(begin_), part, bytes.begin());
+      begin_ += part;
+      bytes = bytes.subspan(part);
+    }
+    taken_bytes_ += all.size();
+    if (hashes_) {
+      hash_.Add(all);
+    }
+    return {};
+  }
+
+  // Whether nothing follows.
+  Result<bool> AtEnd() {
+    if (begin_ == end_) {
+      TRY(Fill());
+    }
+    return begin_ == end_;
+  }
+
+  uint64_t taken_bytes() const { return taken_bytes_; }
+  // Of all that was taken; what is taken after that is not hashed.
+  Hash EndHash() {
+    hashes_ = false;
+    return hash_.Value();
+  }
+
+ private:
+  Status Fill() {
+    begin_ = 0;
+    end_ = TRY(source_(buffer_));
+    CHECK(end_ <= buffer_.size());
+    return {};
+  }
+
+  const ByteSource& source_;
+  std::vector<uint8_t> buffer_ = std::vector<uint8_t>(kPartBytes);
+  size_t begin_ = 0;
+  size_t end_ = 0;
+  uint64_t taken_bytes_ = 0;
+  bool hashes_ = true;
+  Sha256Stream hash_;
+};
+
+Error Damaged(std::string_view part) {
+  return Error::Make(ErrorCode::kCorrupt,
+                     "{} of the export is damaged: bring the file again from where it was made",
+                     part);
+}
+
+class Importer {
+ public:
+  Importer(StoreCore& core, const ByteSource& source,
+           const std::function<void(const VerifyProgress&)>& progress)
+      : core_(core), files_(core.files()), stream_(source), progress_(progress) {}
+
+  Result<ImportReport> Run() {
+    TRY(TakeRoot());
+    const std::unique_ptr<StoreFiles::Lock> lock =
+        TRY(core_.LockForWriting(", which imports a snapshot"));
+    const uint32_t next_pack = TRY(core_.CleanUp());
+    if (core_.ReadRoot(root_.info.id).ok()) {
+      report_.was_there = true;
+      report_.info = root_.info;
+      return std::move(report_);
+    }
+    ChunkPacker packer(core_, next_pack);
+    const Status done = TakeAll(packer);
+    if (!done.ok()) {
+      packer.GiveUp();
+      tables_.clear();
+      const Result<uint32_t> cleaned = core_.CleanUp();
+      if (!cleaned.ok()) {
+        Log(LogLevel::kDebug, "left for the next writer: {}", cleaned.error().message());
+      }
+      return done.error();
+    }
+    (void)files_.Remove(std::string(kWritingPath)).ok();
+    report_.info = root_.info;
+    report_.bytes = stream_.taken_bytes();
+    return std::move(report_);
+  }
+
+ private:
+  Status TakeRoot() {
+    std::array<uint8_t, kExportHeaderBytes> bytes;
+    TRY(stream_.Take(bytes));
+    const ExportHeader header = TRY(DecodeExportHeader(bytes));
+    root_bytes_.resize(header.root_bytes);
+    TRY(stream_.Take(root_bytes_));
+    if (SnapshotId(Sha256(root_bytes_)) != header.id) {
+      return Damaged("the root");
+    }
+    root_ = TRY(DecodeRoot(root_bytes_));
+    if (root_.last_pack > kMostPacks || root_.state.file_bytes > 2 * kMaxStateBytes) {
+      return Damaged("the root");
+    }
+    return {};
+  }
+
+  Status TakeAll(ChunkPacker& packer) {
+    TRY(files_.CreateFile(std::string(kWritingPath)));
+    TRY(TakeState());
+    TRY(TakeTables());
+    TRY(TakeHolds());
+    TRY(TakeChunks(packer));
+    TRY(TakeTrailer());
+    TRY(CheckComplete(packer));
+    return Commit(packer);
+  }
+
+  // What comes next, `file_bytes` long, into a file under tmp/.
+  Status TakeFile(const std::string& path, uint64_t file_bytes, Sha256Stream* hash) {
+    AppendBuffer out(TRY(files_.CreateFile(path)));
+    std::vector<uint8_t> part;
+    for (uint64_t left = file_bytes; left > 0; left -= part.size()) {
+      part.resize(std::min<uint64_t>(kPartBytes, left));
+      TRY(stream_.Take(part));
+      if (hash != nullptr) {
+        hash->Add(part);
+      }
+      TRY(out.Append(part));
+      Tell();
+    }
+    return out.Sync();
+  }
+
+  Status TakeState() {
+    if (root_.state.plain_bytes == 0) {
+      return {};
+    }
+    Sha256Stream hash;
+    TRY(TakeFile(kStatePath, root_.state.file_bytes, &hash));
+    if (hash.Value() != root_.state.name) {
+      return Damaged("the state");
+    }
+    const std::vector<uint8_t> bytes =
+        TRY(ReadWholeFile(files_, kStatePath, root_.state.file_bytes));
+    return DecodeStateObject(bytes, root_.state.plain_bytes).ok() ? Status()
+                                                                  : Status(Damaged("the state"));
+  }
+
+  Status TakeTables() {
+    for (size_t i = 0; i < root_.tables.size(); ++i) {
+      const TableRef& ref = root_.tables[i];
+      const std::string path = TablePath(i);
+      TRY(TakeFile(path, ref.file_bytes, nullptr));
+      Result<std::shared_ptr<Table>> table = Table::Open(files_, path, ref);
+      if (!table.ok()) {
+        return table.error().code() == ErrorCode::kCorrupt ? Damaged("a table") : table.error();
+      }
+      uint64_t page_bytes = (*table)->root_bytes() + kTableFooterBytes;
+      Status good;
+      WalkTable(
+          **table,
+          [&](const TablePage& page) {
+            for (const PageLink& link : page.links) {
+              page_bytes += link.bytes;
+            }
+          },
+          [&](const Error& error) { good = error; });
+      if (!good.ok() || page_bytes != ref.file_bytes) {
+        return good.ok() || good.error().code() == ErrorCode::kCorrupt ? Status(Damaged("a table"))
+                                                                       : good;
+      }
+      tables_.push_back(std::move(table).value());
+    }
+    return {};
+  }
+
+  Status TakeHolds() {
+    std::array<uint8_t, 4> count;
+    TRY(stream_.Take(count));
+    const uint32_t holds = LoadLe<uint32_t>(count.data());
+    if (holds > kMostExportHolds) {
+      return Damaged("a hold");
+    }
+    for (uint32_t i = 0; i < holds; ++i) {
+      std::array<uint8_t, 4> lengths;
+      TRY(stream_.Take(lengths));
+      std::vector<uint8_t> word(LoadLe<uint16_t>(lengths.data()));
+      std::vector<uint8_t> bytes(LoadLe<uint16_t>(lengths.data() + 2));
+      TRY(stream_.Take(word));
+      TRY(stream_.Take(bytes));
+      Result<Hold> hold = DecodeHold(bytes);
+      if (!hold.ok() || !IsHoldWord(std::string(word.begin(), word.end()))) {
+        return Damaged("a hold");
+      }
+      hold->snapshot = root_.info.id;
+      hold->word.assign(word.begin(), word.end());
+      holds_.push_back(std::move(hold).value());
+    }
+    return {};
+  }
+
+  Status TakeChunks(ChunkPacker& packer) {
+    std::array<uint8_t, kStoreBlockBytes> buffer;
+    std::array<uint8_t, kStoreBlockBytes> block;
+    while (true) {
+      std::array<uint8_t, 2> length;
+      TRY(stream_.Take(length));
+      const std::span<uint8_t> stored =
+          std::span(buffer).first(std::min<size_t>(LoadLe<uint16_t>(length.data()), buffer.size()));
+      if (stored.size() != LoadLe<uint16_t>(length.data())) {
+        return DamagedChunk();
+      }
+      if (stored.empty()) {
+        return {};
+      }
+      TRY(stream_.Take(stored));
+      if (!DecompressChunk(stored, block)) {
+        return DamagedChunk();
+      }
+      const Hash name = Sha256(block);
+      const std::optional<ChunkPlace> known = TRY(packer.Find(name));
+      if (known.has_value()) {
+        ++report_.known_chunks;
+      } else {
+        TRY(packer.Append(name, stored));
+      }
+      ++report_.chunks;
+      Tell();
+    }
+  }
+
+  Error DamagedChunk() const {
+    return Damaged(fmt::format("chunk {}, before byte {},", report_.chunks, stream_.taken_bytes()));
+  }
+
+  Status TakeTrailer() {
+    const Hash hash = stream_.EndHash();
+    std::array<uint8_t, kExportTrailerBytes> bytes;
+    TRY(stream_.Take(bytes));
+    const ExportTrailer trailer = TRY(DecodeExportTrailer(bytes));
+    if (trailer.hash != hash || trailer.chunks != report_.chunks) {
+      return Error::Make(ErrorCode::kCorrupt,
+                         "a byte of the export is not as written: bring the file again from where "
+                         "it was made");
+    }
+    const bool at_end = TRY(stream_.AtEnd());
+    if (!at_end) {
+      return Error::Make(ErrorCode::kCorrupt, "the export goes on behind its end, at byte {}",
+                         stream_.taken_bytes());
+    }
+    return {};
+  }
+
+  // Whatever the tables name is there.
+  Status CheckComplete(ChunkPacker& packer) {
+    for (const std::shared_ptr<Table>& table : tables_) {
+      Status complete;
+      const auto check = [&](const TableEntry& entry) -> Status {
+        const std::optional<ChunkPlace> place = TRY(packer.Find(entry.name));
+        return place.has_value()
+                   ? Status()
+                   : Status(Error::Make(ErrorCode::kCorrupt, "the export lacks chunk {}",
+                                        HexText(entry.name)));
+      };
+      WalkTable(
+          *table,
+          [&](const TablePage& page) {
+            for (const TableEntry& entry : page.entries) {
+              if (complete.ok() && entry.kind == BlockKind::kChunk) {
+                complete = check(entry);
+              }
+            }
+          },
+          [&](const Error& error) { complete = error; });
+      TRY(complete);
+    }
+    return {};
+  }
+
+  // Packs, floor, objects, holds, root: each durable before what stands on it.
+  Status Commit(ChunkPacker& packer) {
+    TRY(packer.Seal());
+    report_.stored_bytes = packer.stored_bytes();
+    TRY(files_.SyncDirectory("packs"));
+    const uint32_t floor = TRY(core_.ReadFloor());
+    if (packer.has_packs() && packer.last_pack() > floor) {
+      TRY(core_.WriteFloor(packer.last_pack()));
+    }
+    if (root_.state.plain_bytes > 0) {
+      TRY(MoveToObjects(kStatePath, root_.state.name));
+    }
+    for (size_t i = 0; i < root_.tables.size(); ++i) {
+      TRY(MoveToObjects(TablePath(i), root_.tables[i].name));
+    }
+    for (const std::string& directory : object_directories_) {
+      TRY(files_.SyncDirectory(directory));
+    }
+    TRY(files_.SyncDirectory("objects"));
+    TRY(WriteHolds());
+    const std::string path = SnapshotPath(root_.info.id);
+    const Status written = WriteWholeFile(files_, path, root_bytes_);
+    const Status durable = written.ok() ? files_.SyncDirectory("snapshots") : written;
+    if (!durable.ok()) {
+      (void)files_.Remove(path).ok();  // nobody may find it after an error was reported
+    }
+    return durable;
+  }
+
+  Status MoveToObjects(const std::string& from, const Hash& name) {
+    const std::string path = ObjectPath(name);
+    const std::string directory = path.substr(0, path.rfind('/'));
+    TRY(files_.CreateDirectory(directory));
+    object_directories_.insert(directory);
+    return files_.Rename(from, path);
+  }
+
+  Status WriteHolds() {
+    if (holds_.empty()) {
+      return {};
+    }
+    TRY(files_.CreateDirectory("holds"));
+    TRY(files_.SyncDirectory("."));
+    for (const Hold& hold : holds_) {
+      TRY(WriteWholeFile(files_, HoldPath(hold.snapshot, hold.word), EncodeHold(hold)));
+    }
+    return files_.SyncDirectory("holds");
+  }
+
+  void Tell() {
+    if (progress_) {
+      progress_({.bytes_done = stream_.taken_bytes(), .bytes_total = 0});
+    }
+  }
+
+  static std::string TablePath(size_t index) { return fmt::format("tmp/table-{}", index); }
+  static constexpr char kStatePath[] = "tmp/state";
+
+  StoreCore& core_;
+  StoreFiles& files_;
+  ExportStream stream_;
+  const std::function<void(const VerifyProgress&)>& progress_;
+  std::vector<uint8_t> root_bytes_;
+  SnapshotRoot root_;
+  std::vector<std::shared_ptr<Table>> tables_;
+  std::vector<Hold> holds_;
+  std::set<std::string> object_directories_;
+  ImportReport report_;
+};
+
+}  // namespace
+
+Result<ImportReport> ImportSnapshot(StoreCore& core, const ByteSource& source,
+                                    const std::function<void(const VerifyProgress&)>& progress) {
+  return Importer(core, source, progress).Run();
+}
+
+}  // namespace pacsvisor

@@ -1,0 +1,38 @@
+#include "vmm/store/table_walk.h"
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace pacsvisor {
+
+void WalkTable(const Table& table, const std::function<void(const TablePage&)>& on_page,
+               const std::function<void(const Error&)>& on_damage) {
+  struct Level {
+    std::shared_ptr<const TablePage> page;
+    size_t next = 0;
+  };
+  std::vector<Level> levels = {{table.root(), 0}};
+  on_page(*table.root());
+  while (!levels.empty()) {
+    const std::shared_ptr<const TablePage> page = levels.back().page;
+    const size_t next = levels.back().next++;
+    if (next >= page->links.size()) {
+      levels.pop_back();
+      continue;
+    }
+    const PageLink& link = page->links[next];
+    const uint64_t upper =
+        next + 1 < page->links.size() ? page->links[next + 1].first : page->upper;
+    Result<std::shared_ptr<const TablePage>> child =
+        table.ReadPage(link, page->level - 1, link.first, upper);
+    if (!child.ok()) {
+      on_damage(child.error());
+      continue;
+    }
+    on_page(**child);
+    levels.push_back({std::move(child).value(), 0});
+  }
+}
+
+}  // namespace pacsvisor
