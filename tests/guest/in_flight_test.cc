@@ -106,13 +106,18 @@ class InFlight : public testing::Test {
 };
 
 // A request that came twice or never, fio and the driver would see: data of another write, a head
-// that the driver does not know, a pass that does not end.
+// that the driver does not know, a pass that does not end. The pause does not wait for the disks:
+// the guest is heard of before they go on.
 TEST_F(InFlight, EachRequestCompletesOnceInTheSourceAndInWhatIsRestored) {
   constexpr int kInstants = 3;
   InstantLab lab(files_, Config());
   lab.guest().Expect("pacs-job vdc pass 1 status 0");
   std::vector<SnapshotId> ids;
-  lab.subject().AfterInstant([&] { lab.LetGo(); });
+  lab.subject().AfterInstant([&] {
+    lab.guest().Expect("pacs-job tick");
+    lab.AwaitHeld(1);
+    lab.LetGo();
+  });
   for (int i = 0; i < kInstants; ++i) {
     HoldBusy(lab);
     const Result<TakenSnapshot> taken = lab.Take();
@@ -125,12 +130,10 @@ TEST_F(InFlight, EachRequestCompletesOnceInTheSourceAndInWhatIsRestored) {
   }
   ExpectEnough();
   ExpectPasses(lab.guest());
-  for (const SnapshotId& id : {ids.front(), ids.back()}) {
-    const auto restored =
-        RestoreBeside(lab.store(), id, lab.config(), files_.Path("restored" + id.Short()));
-    restored->Start();
-    ExpectPasses(*restored);
-  }
+  const auto restored =
+      RestoreBeside(lab.store(), ids.back(), lab.config(), files_.Path("restored"));
+  restored->Start();
+  ExpectPasses(*restored);
 }
 
 // The first snapshot is called off while the disks hang, the second one finds them hanging still.
@@ -178,10 +181,8 @@ TEST_F(InFlight, RequestsHeldBackOverTwoSnapshotsAreNotLost) {
   ExpectPasses(*restored);
 }
 
-// A disk that hangs does not hold up the pause: the guest is heard of while it hangs still, for as
-// long as the host likes. The snapshot waits, and is whole.
+// Disks that hang for ten seconds of the guest's: the snapshot waits for them, and is whole.
 class HangingDisk : public InFlight, public testing::WithParamInterface<int> {};
-INSTANTIATE_TEST_SUITE_P(Ticks, HangingDisk, testing::Values(3));
 INSTANTIATE_TEST_SUITE_P(Full, HangingDisk, testing::Values(50));  // of a fifth of a second
 
 TEST_P(HangingDisk, HoldsUpTheSnapshotAndNotTheGuest) {

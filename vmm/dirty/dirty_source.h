@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "vmm/base/result.h"
+#include "vmm/base/strong_integer.h"
 
 namespace pacsvisor {
 
@@ -22,6 +23,11 @@ class DirtySource {
   // before is the caller's knowledge. Costs what it costs; the vCPUs may run.
   virtual Status Start() = 0;
   virtual void Stop() = 0;
+
+  // Since Start, before the first Harvest, somebody has copied these pages of the space, with these
+  // bytes, and wants no more of them than what changed since. For who tells pages by their
+  // contents: one may have changed and changed back round the copy.
+  virtual void Copied(BlockIndex /*first*/, std::span<const uint8_t> /*bytes*/) {}
 
   // ORs into `words` (DirtyBitmap::TakeInto's form, of the whole memory space) the pages written
   // since Start or the last Harvest, and watches them anew *before* it returns: whoever copies them

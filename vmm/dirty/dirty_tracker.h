@@ -26,6 +26,8 @@ class DirtyTracker {
   // first set.
   Status Start();
   void Stop();
+  // DirtySource says.
+  void Copied(BlockIndex first, std::span<const uint8_t> bytes) { source_->Copied(first, bytes); }
 
   // ORs the set into `words` and leaves it empty, watched anew (DirtySource::Harvest). On failure
   // all of `words` is owed (Return): whether the caller drops or returns it, nothing is lost.

@@ -11,14 +11,14 @@ namespace pacsvisor {
 namespace {
 
 using BitNames = std::array<std::string_view, 32>;
-using Register = uint32_t kvm_cpuid_entry2::*;
+using FeatureRegister = uint32_t kvm_cpuid_entry2::*;
 
 // A register whose bits are features, one each (Intel SDM volume 2A, CPUID; AMD APM volume 3,
 // appendix E; Linux, Documentation/virt/kvm/x86/cpuid.rst). `ignored`: bits that are none.
 struct FeatureWord {
   uint32_t function;
   uint32_t index;
-  Register reg;
+  FeatureRegister reg;
   std::string_view register_name;
   uint32_t ignored;
   BitNames names;

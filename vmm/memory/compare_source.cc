@@ -35,6 +35,12 @@ void CompareSource::Stop() {
   reported_ = {};
 }
 
+void CompareSource::Copied(BlockIndex first, std::span<const uint8_t> bytes) {
+  for (size_t at = 0; at < bytes.size(); at += kPageSizeBytes) {
+    hashes_.at(first.raw() + at / kPageSizeBytes) = XXH3_128bits(&bytes[at], kPageSizeBytes);
+  }
+}
+
 Status CompareSource::Harvest(std::span<uint64_t> words) {
   Compare(reported_);
   OrBitsAt(words, 0, reported_, hashes_.size());

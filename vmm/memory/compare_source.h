@@ -5,7 +5,8 @@
 // A page that was written with the bytes it held is not reported: nothing about it is to be saved
 // again. While vCPUs run there is one exception. A page that a Harvest reports is copied later, and
 // may change and change back round that copy; so it is reported again until a HarvestPaused, whose
-// copies are of what was hashed.
+// copies are of what was hashed. What is copied before the first Harvest is compared with the copy
+// itself (Copied).
 #pragma once
 
 #include <xxhash.h>
@@ -26,6 +27,7 @@ class CompareSource final : public DirtySource {
   std::string_view name() const override { return "compare"; }
   Status Start() override;
   void Stop() override;
+  void Copied(BlockIndex first, std::span<const uint8_t> bytes) override;
   Status Harvest(std::span<uint64_t> words) override;
   Status HarvestPaused(std::span<uint64_t> words) override;
 

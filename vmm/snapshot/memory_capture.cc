@@ -104,6 +104,7 @@ Status MemoryCapture::CopyWhole(CaptureObserver& observer) {
     const uint64_t count = std::min(kStreamedPages, pages - first);
     const std::span<uint8_t> part(bytes.data(), count * page_bytes);
     TRY(memory_.Read(BlockIndex(first), part));
+    tracker_.Copied(BlockIndex(first), part);
     for (uint64_t i = 0; i < count; ++i) {
       TRY(writer_.Add(number_, BlockIndex(first + i), part.subspan(i * page_bytes, page_bytes)));
     }

@@ -67,6 +67,20 @@ TEST_P(CompareSourceTest, LeavesOutWhatIsAsBefore) {
   EXPECT_TRUE(HarvestPaused().empty());
 }
 
+// A first copy of all pages, by somebody who met page 7 while it held a 2.
+TEST_P(CompareSourceTest, FindsWhatIsNotAsItWasCopiedThoughItIsAsItWasBefore) {
+  Put(7, 1);
+  Put(8, 1);
+  ASSERT_TRUE(source_.Start().ok());
+  Put(7, 2);
+  std::vector<uint8_t> copy(2 * kPageSizeBytes);
+  ASSERT_TRUE(memory_->Read(GuestAddress(7 * kPageSizeBytes), copy));
+  source_.Copied(BlockIndex(7), copy);
+  Put(7, 1);
+  EXPECT_EQ(HarvestPaused(), std::set<uint64_t>{7});
+  EXPECT_TRUE(HarvestPaused().empty());
+}
+
 // Between the two harvests it was copied while it held the 2.
 TEST_P(CompareSourceTest, RepeatsAPageThatMayHaveChangedRoundItsCopy) {
   Put(7, 1);
