@@ -205,7 +205,7 @@ TEST_F(SnapshotResidueTest, OneThatIsCalledOffOwesNothing) {
 }
 
 TEST_F(SnapshotResidueTest, AStoreThatFailsMeanwhileOwesNothing) {
-  for (uint64_t n = 0;; n += n < 8 ? 1 : 17) {
+  for (uint64_t n = 0;; n += n < 6 ? 1 : 151) {
     WriteWithoutEnd(5);
     files_->FailAfter(n, ENOSPC);
     const Result<TakenSnapshot> taken = Take();
