@@ -111,7 +111,7 @@ class InFlight : public testing::Test {
 TEST_F(InFlight, EachRequestCompletesOnceInTheSourceAndInWhatIsRestored) {
   constexpr int kInstants = 3;
   InstantLab lab(files_, Config());
-  lab.guest().Expect("pacs-job vdc pass 1 status 0");
+  lab.guest().Expect("pacs-job tick");
   std::vector<SnapshotId> ids;
   lab.subject().AfterInstant([&] {
     lab.guest().Expect("pacs-job tick");
@@ -149,7 +149,7 @@ TEST_F(InFlight, RequestsHeldBackOverTwoSnapshotsAreNotLost) {
     bool cancelled_ = false;
   };
   InstantLab lab(files_, Config());
-  lab.guest().Expect("pacs-job vdc pass 1 status 0");
+  lab.guest().Expect("pacs-job tick");
   ASSERT_TRUE(lab.Take().ok());
   HoldBusy(lab);
   CallsOffAfterTheInstant calls_off;
@@ -187,7 +187,7 @@ INSTANTIATE_TEST_SUITE_P(Full, HangingDisk, testing::Values(50));  // of a fifth
 
 TEST_P(HangingDisk, HoldsUpTheSnapshotAndNotTheGuest) {
   InstantLab lab(files_, Config());
-  lab.guest().Expect("pacs-job vdc pass 1 status 0");
+  lab.guest().Expect("pacs-job tick");
   ASSERT_TRUE(lab.Take().ok());
   HoldBusy(lab);
   std::thread host;
