@@ -31,6 +31,7 @@ if [ "$STEP" = start ]; then
   cat >/tmp/vm/VM.toml <<EOF
 name = "traveller"
 memory = "160M"
+cpu = "x86-64-v2"
 [boot]
 kernel = "/job/kernel"
 initrd = "/job/initrd"
