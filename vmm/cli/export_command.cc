@@ -20,7 +20,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr char kExportFooter[] =
+constexpr char kExportSnapshotFooter[] =
     R"(One file that needs nothing else: memory, disks, state, configuration and holds of the snapshot, every
 byte proven against its id while it is written. '-' is standard output, so that ssh or curl can carry
 it. An ID may be cut to its first digits.
@@ -29,7 +29,7 @@ Examples:
   pacsvisor export 3f9c21 pacs.snapshot --store /srv/store
   pacsvisor export 3f9c21 - --store /srv/store | ssh other pacsvisor import - --store /srv/store)";
 
-constexpr char kImportFooter[] =
+constexpr char kImportSnapshotFooter[] =
     R"(The snapshot of a file that pacsvisor export made; '-' is standard input. It keeps its id; what the
 store has already is not written again. A file that is damaged or cut short anywhere is refused, and
 leaves nothing in the store. A store is made in DIR when that is empty or not there.
@@ -47,7 +47,7 @@ struct TransferOptions {
 
 constexpr mode_t kExportMode = 0600;  // the memory of a guest
 
-Status WriteAll(int fd, std::span<const uint8_t> bytes, const std::string& name) {
+Status WriteAllTo(int fd, std::span<const uint8_t> bytes, const std::string& name) {
   while (!bytes.empty()) {
     const ssize_t put = ::write(fd, bytes.data(), bytes.size());
     if (put < 0 && errno == EINTR) {
@@ -64,7 +64,7 @@ Status WriteAll(int fd, std::span<const uint8_t> bytes, const std::string& name)
 Result<ExportReport> ExportTo(Store& store, const SnapshotId& id, int fd, const std::string& name) {
   ProgressBar bar;
   return store.Export(
-      id, [&](std::span<const uint8_t> bytes) { return WriteAll(fd, bytes, name); },
+      id, [&](std::span<const uint8_t> bytes) { return WriteAllTo(fd, bytes, name); },
       [&](const VerifyProgress& progress) {
         bar.Show("exporting", progress.bytes_done, progress.bytes_total);
       });
@@ -92,7 +92,7 @@ Result<ExportReport> ExportToFile(Store& store, const SnapshotId& id, const std:
   return report;
 }
 
-Result<ExportReport> Export(const TransferOptions& options) {
+Result<ExportReport> ExportFile(const TransferOptions& options) {
   const std::unique_ptr<Store> store = TRY(OpenStoreAt(options.store));
   const SnapshotId id = TRY(store->Resolve(options.id));
   return options.file == "-" ? ExportTo(*store, id, STDOUT_FILENO, "standard output")
@@ -112,7 +112,7 @@ Result<std::unique_ptr<Store>> OpenOrMakeStoreAt(const std::string& path) {
   return OpenStoreAt(path);
 }
 
-Result<ImportReport> Import(const TransferOptions& options) {
+Result<ImportReport> ImportFile(const TransferOptions& options) {
   UniqueFd file;
   int fd = STDIN_FILENO;
   uint64_t file_bytes = 0;
@@ -155,7 +155,7 @@ ExitStatus ExportAndTell(const TransferOptions& options) {
     Print(stderr, "pacsvisor: an export is no text for a terminal: give a file, or a pipe\n");
     return ExitStatus::kUsage;
   }
-  const Result<ExportReport> report = Export(options);
+  const Result<ExportReport> report = ExportFile(options);
   if (!report.ok()) {
     return Fail(report.error());
   }
@@ -172,7 +172,7 @@ ExitStatus ExportAndTell(const TransferOptions& options) {
 }
 
 ExitStatus ImportAndTell(const TransferOptions& options) {
-  const Result<ImportReport> report = Import(options);
+  const Result<ImportReport> report = ImportFile(options);
   if (!report.ok()) {
     return Fail(report.error());
   }
@@ -203,7 +203,7 @@ void AddExportCommand(CLI::App& app, ExitStatus* status) {
   command->add_option("FILE", options->file, "A new file; -: standard output")->required();
   command->add_option("--store", options->store, "The store's directory")->required();
   command->add_flag("--json", options->json, "Print a JSON object");
-  command->footer(kExportFooter);
+  command->footer(kExportSnapshotFooter);
   command->callback([options, status] { *status = ExportAndTell(*options); });
 }
 
@@ -213,7 +213,7 @@ void AddImportCommand(CLI::App& app, ExitStatus* status) {
   command->add_option("FILE", options->file, "The file; -: standard input")->required();
   command->add_option("--store", options->store, "The store's directory")->required();
   command->add_flag("--json", options->json, "Print a JSON object");
-  command->footer(kImportFooter);
+  command->footer(kImportSnapshotFooter);
   command->callback([options, status] { *status = ImportAndTell(*options); });
 }
 

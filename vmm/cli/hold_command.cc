@@ -75,7 +75,8 @@ Status ReleaseHolds(const HoldOptions& options, Store& store) {
 
 Status MakeHold(const HoldOptions& options, Store& store) {
   const SnapshotId id = TRY(store.Resolve(options.id));
-  const uint64_t until_ns = TRY(ParseUntil(options.until, TRY(store.Now())));
+  const uint64_t now_ns = TRY(store.Now());
+  const uint64_t until_ns = TRY(ParseUntil(options.until, now_ns));
   const Hold hold = TRY(store.AddHold(id, until_ns, options.reason));
   options.json ? Print(stdout, "{}\n", DumpJson(HoldToJson(hold))) : PrintHold(hold);
   return {};

@@ -9,8 +9,8 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint64_t kNsPerSecond = 1'000'000'000;
-constexpr uint64_t kNsPerDay = 86'400 * kNsPerSecond;
+constexpr uint64_t kCalendarNsPerSecond = 1'000'000'000;
+constexpr uint64_t kCalendarNsPerDay = 86'400 * kCalendarNsPerSecond;
 constexpr uint64_t kMostDays = 100 * 366;
 
 std::optional<unsigned> Digits(std::string_view text) {
@@ -36,13 +36,13 @@ std::optional<uint64_t> BeginningOfDay(std::string_view text) {
     return std::nullopt;
   }
   const auto days = std::chrono::sys_days(date).time_since_epoch().count();
-  return static_cast<uint64_t>(days) * kNsPerDay;
+  return static_cast<uint64_t>(days) * kCalendarNsPerDay;
 }
 
 }  // namespace
 
 std::string LocalTime(uint64_t instant_ns) {
-  const auto seconds = static_cast<time_t>(instant_ns / kNsPerSecond);
+  const auto seconds = static_cast<time_t>(instant_ns / kCalendarNsPerSecond);
   tm parts = {};
   char text[32];
   return localtime_r(&seconds, &parts) != nullptr &&
@@ -59,7 +59,7 @@ Result<uint64_t> ParseUntil(const std::string& text, uint64_t now_ns) {
   if (!until_ns && text.ends_with('d')) {
     const std::optional<unsigned> days = Digits(std::string_view(text).substr(0, text.size() - 1));
     if (days && *days <= kMostDays) {
-      until_ns = now_ns + *days * kNsPerDay;
+      until_ns = now_ns + *days * kCalendarNsPerDay;
     }
   }
   if (!until_ns) {

@@ -11,8 +11,8 @@
 namespace pacsvisor {
 namespace {
 
-constexpr size_t kMostWordsBytes = 255;  // of a lock's file
-constexpr int kMostTries = 1000;
+constexpr size_t kMostLeaseWordsBytes = 255;  // of a lock's file
+constexpr int kMostLeaseTries = 1000;
 constexpr std::string_view kAny = "*";
 
 std::atomic<uint64_t> lease_counter = 0;
@@ -33,13 +33,13 @@ bool IsUnwritable(const Error& error) {
 std::string LeaseWords(const std::string& owner, const std::optional<SnapshotId>& id) {
   const std::string what = id.has_value() ? id->Hex() : std::string(kAny);
   const std::string who = fmt::format("pid {}{}{}", ::getpid(), owner.empty() ? "" : ", ", owner);
-  return who.substr(0, kMostWordsBytes - 1 - what.size()) + " " + what;
+  return who.substr(0, kMostLeaseWordsBytes - 1 - what.size()) + " " + what;
 }
 
 // Whoever is about to write its words holds whatever it may be.
 LiveLease ReadLease(StoreFiles& files, const std::string& path) {
   LiveLease lease{.owner = "another program", .id = std::nullopt};
-  const Result<std::vector<uint8_t>> bytes = ReadWholeFile(files, path, kMostWordsBytes);
+  const Result<std::vector<uint8_t>> bytes = ReadWholeFile(files, path, kMostLeaseWordsBytes);
   if (!bytes.ok()) {
     return lease;
   }
@@ -86,7 +86,7 @@ Result<std::unique_ptr<StoreFiles::Lock>> TakeLease(StoreFiles& files, const std
   }
   const std::string words = LeaseWords(owner, id);
   Result<std::unique_ptr<StoreFiles::Lock>> lock = Error::Make(ErrorCode::kBusy, "no lease");
-  for (int tries = 0; made.ok() && !lock.ok() && tries < kMostTries; ++tries) {
+  for (int tries = 0; made.ok() && !lock.ok() && tries < kMostLeaseTries; ++tries) {
     // The number may be another's, of another host or namespace.
     const std::string path =
         fmt::format("leases/{}-{}", ::getpid(), lease_counter.fetch_add(1) + 1);

@@ -14,7 +14,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr size_t kPartBytes = kMiB;
+constexpr size_t kExportPartBytes = kMiB;
 
 class Exporter {
  public:
@@ -59,7 +59,7 @@ class Exporter {
 
   Status Write(std::span<const uint8_t> bytes) {
     buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
-    return buffer_.size() < kPartBytes ? Status() : Flush();
+    return buffer_.size() < kExportPartBytes ? Status() : Flush();
   }
 
   Status Flush() {
@@ -110,7 +110,7 @@ class Exporter {
     const std::unique_ptr<StoreFile> file = TRY(core_.files().OpenForRead(path));
     std::vector<uint8_t> part;
     for (uint64_t at = 0; at < file_bytes; at += part.size()) {
-      part.resize(std::min<uint64_t>(kPartBytes, file_bytes - at));
+      part.resize(std::min<uint64_t>(kExportPartBytes, file_bytes - at));
       TRY(file->ReadAt(at, part));
       TRY(Write(part));
     }

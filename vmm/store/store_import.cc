@@ -16,7 +16,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr size_t kPartBytes = kMiB;
+constexpr size_t kImportPartBytes = kMiB;
 // More than any store will ever have: a root beyond would leave no numbers for new packs.
 constexpr uint32_t kMostPacks = 1u << 31;
 
@@ -71,7 +71,7 @@ class ExportStream {
   }
 
   const ByteSource& source_;
-  std::vector<uint8_t> buffer_ = std::vector<uint8_t>(kPartBytes);
+  std::vector<uint8_t> buffer_ = std::vector<uint8_t>(kImportPartBytes);
   size_t begin_ = 0;
   size_t end_ = 0;
   uint64_t taken_bytes_ = 0;
@@ -151,7 +151,7 @@ class Importer {
     AppendBuffer out(TRY(files_.CreateFile(path)));
     std::vector<uint8_t> part;
     for (uint64_t left = file_bytes; left > 0; left -= part.size()) {
-      part.resize(std::min<uint64_t>(kPartBytes, left));
+      part.resize(std::min<uint64_t>(kImportPartBytes, left));
       TRY(stream_.Take(part));
       if (hash != nullptr) {
         hash->Add(part);

@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::string_view kPruning = ", which prunes";
 constexpr auto kLeasePoll = std::chrono::milliseconds(10);
-constexpr uint64_t kNsPerMs = 1'000'000;
+constexpr uint64_t kLeaseNsPerMs = 1'000'000;
 // Of a pack beside its chunks.
 constexpr uint64_t kPackFrameBytes = kPackHeaderBytes + kPackTrailerBytes;
 
@@ -268,7 +268,7 @@ class Pruner {
       if (owners.empty()) {
         return true;
       }
-      if (MonotonicNs() - begin_ns >= core_.tuning().lock_wait_ms * kNsPerMs) {
+      if (MonotonicNs() - begin_ns >= core_.tuning().lock_wait_ms * kLeaseNsPerMs) {
         report_.unfinished.push_back(
             fmt::format("{} reads what may have gone: its room is left to the next prune", owners));
         return false;

@@ -184,6 +184,22 @@ TEST_F(StorePruneTest, AWritersParentMayGoBeforeItBegins) {
   EXPECT_EQ(begun.error().code(), ErrorCode::kNotFound);
 }
 
+// The highest pack may be of a snapshot that goes: its number must not be another pack's.
+TEST_F(StorePruneTest, NumbersOfRemovedPacksAreNotGivenAgain) {
+  store_test::Snapshot last;
+  last.spaces = {SpaceOf("disk0", 1)};
+  last.values = {{9999}};
+  ASSERT_TRUE(Commit(*store_, nullptr, last, 0).ok());  // the clock went back
+  ASSERT_THAT(files_->Paths(), testing::Contains("packs/00000005.pack"));
+  ASSERT_EQ(Prune({.keep = {.last = 4}}).removed.size(), 1u);
+  ASSERT_EQ(files_->Bytes("floor"), EncodeFloor(5));
+  store_test::Snapshot next = snapshots_[3];
+  next.values[0][0] = 9998;
+  ASSERT_TRUE(Commit(*store_, &snapshots_[3], next, 9).ok());
+  EXPECT_THAT(files_->Paths(), testing::Contains("packs/00000006.pack"));
+  ExpectReads(*store_, next);
+}
+
 TEST_F(StorePruneTest, KnownChunksThatMovedAreFoundByTheNextWriter) {
   Prune({.keep = {.last = 1}});
   store_test::Snapshot next = snapshots_[3];
