@@ -55,14 +55,15 @@ class QuiesceTest : public testing::Test {
   }
   GuestProcess::Options RunGuest() const { return Program({"run", files_.Path("VM.toml")}); }
   HostResult Ask(const std::string& words) const {
-    return AskHost("PACSVISOR_RUNTIME_DIR=" + files_.Path("runtime") + " " + PACSVISOR_PROGRAM +
-                   " " + words + " 2>>" + files_.Path("errors"));
+    return AskHost("(PACSVISOR_RUNTIME_DIR=" + files_.Path("runtime") + " " + PACSVISOR_PROGRAM +
+                   " " + words + " 2>>" + files_.Path("errors") + ")");
   }
   // What came of it.
   nlohmann::json Snapshot(const std::string& options) const {
     const HostResult result = Ask("snapshot --json " + options);
     EXPECT_EQ(result.status, 0) << result.output << Errors();
     const auto json = nlohmann::json::parse(result.output, nullptr, false);
+    EXPECT_TRUE(json.is_object()) << result.output;
     return json.is_object() ? json.value("result", nlohmann::json::object())
                             : nlohmann::json::object();
   }
