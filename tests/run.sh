@@ -61,7 +61,8 @@ run_ctest() {
 # All unit tests run under the address sanitizer; under the thread sanitizer those of folders that
 # start threads, or are called from several.
 THREAD_TESTS=(
-  vmm_base vmm_memory vmm_disk vmm_kvm vmm_snapshot vmm_sandbox vmm_machine vmm_control vmm_cli
+  vmm_base vmm_dirty vmm_memory vmm_disk vmm_store vmm_kvm vmm_snapshot vmm_sandbox vmm_machine
+  vmm_control vmm_cli
   devices_bus devices_pci devices_virtio devices_block devices_net devices_console devices_rng
   devices_platform
 )

@@ -1,10 +1,13 @@
 """A guest described once, and started by pacsvisor or by QEMU."""
 
 import dataclasses
+import fcntl
 import os
+import pty
 import select
 import signal
 import subprocess
+import termios
 import time
 
 
@@ -39,19 +42,29 @@ class Failed(Exception):
     """What went wrong, with the guest's console."""
 
 
+def _own_terminal():
+    """In the child: its standard input becomes its session's terminal."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Running:
     """A VMM at work: its process, and its guest's serial console line by line."""
 
-    def __init__(self, command, directory, environment=None):
+    def __init__(self, command, directory, environment=None, typed=False):
+        """typed: standard input is a terminal of the VMM's own, for type()."""
         self._error_path = os.path.join(directory, "stderr")
         self._console = b""
         self._lines = []
         self._ended = False
+        self._keys, terminal = pty.openpty() if typed else (-1, subprocess.DEVNULL)
         with open(self._error_path, "wb") as errors:
             self.spawned_ns = time.monotonic_ns()
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-                start_new_session=True, env={**os.environ, **(environment or {})})
+                command, stdin=terminal, stdout=subprocess.PIPE, stderr=errors,
+                start_new_session=True, env={**os.environ, **(environment or {})},
+                preexec_fn=_own_terminal if typed else None)
+        if typed:
+            os.close(terminal)
         os.set_blocking(self._process.stdout.fileno(), False)
 
     @property
@@ -70,6 +83,12 @@ class Running:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process.stdout.close()
+        if self._keys >= 0:
+            os.close(self._keys)
+            self._keys = -1
+
+    def type(self, line):
+        os.write(self._keys, line.encode() + b"\n")
 
     def alive(self):
         return self._process.poll() is None
@@ -78,7 +97,9 @@ class Running:
         """When the guest's first byte arrived."""
         ready, _, _ = select.select([self._process.stdout], [], [], timeout_s)
         now_ns = time.monotonic_ns()
-        if not ready:
+        if ready:
+            self._read()  # the end of output is readable as well
+        if not self._console and not self._lines:
             raise Failed(f"no byte from the guest in {timeout_s} s\n{self._last_words()}")
         return now_ns
 
@@ -135,15 +156,18 @@ class Pacsvisor:
         self.name = name
         self._seccomp = seccomp
 
-    def start(self, machine, directory, store=""):
+    def start(self, machine, directory, store="", tracking="", typed=False):
         path = os.path.join(directory, "VM.toml")
         with open(path, "w", encoding="utf-8") as file:
+            if tracking:
+                file.write(f'tracking = "{tracking}"\n')
             file.write(self._toml(machine))
             if store:
                 file.write(f'[store]\npath = "{store}"\n')
         command = [self.program, "run", path]
         self.environment = {"PACSVISOR_RUNTIME_DIR": os.path.join(directory, "runtime")}
-        return Running(_in_namespace(machine, command), directory, self.environment)
+        return Running(_in_namespace(machine, command), directory, self.environment,
+                       typed)
 
     def ps(self):
         """The descriptions of the machines that run, as the control API gives them."""
@@ -180,7 +204,7 @@ class Qemu:
         if vhost:
             self.name = "qemu+vhost"
 
-    def start(self, machine, directory, qmp=""):
+    def start(self, machine, directory, qmp="", savevm="", typed=False):
         command = [
             "qemu-system-x86_64", "-M", "microvm,pit=off,pic=off,rtc=on,pcie=on,acpi=on",
             "-accel", "kvm", "-cpu", "host,-arch-capabilities", "-m", str(machine.memory_mib),
@@ -193,7 +217,9 @@ class Qemu:
             command += self._net(index, net)
         if qmp:
             command += ["-qmp", f"unix:{qmp},server=on,wait=off"]
-        return Running(_in_namespace(machine, command), directory)
+        if savevm:  # where savevm goes: no disk of the guest's
+            command += ["-drive", f"if=none,format=qcow2,file={savevm}"]
+        return Running(_in_namespace(machine, command), directory, typed=typed)
 
     @staticmethod
     def _disk(index, disk):

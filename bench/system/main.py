@@ -7,6 +7,7 @@ import time
 
 import block
 import conditions
+import dirty
 import figures
 import guest_files
 import machine
@@ -16,7 +17,7 @@ import snapshot
 import start
 
 PARTS = {"start": start, "memory": memory, "block": block, "net": net,
-         "snapshot": snapshot}
+         "snapshot": snapshot, "dirty": dirty}
 
 
 class Bench:

@@ -88,6 +88,21 @@ def migrate(peer, path, background):
     return (resumes[-1] - stops[0]) / 1000, took * 1000
 
 
+def savevm(peer):
+    """Into the one qcow2 file; the pause in ms, and how long the whole took."""
+    peer.events.clear()
+    begun = time.monotonic()
+    said = peer.command("human-monitor-command", **{"command-line": "savevm bench"})
+    took = time.monotonic() - begun
+    if said:
+        raise machine.Failed(f"QEMU: savevm: {said}")
+    peer.command("query-status")  # its events are here by then
+    stops, resumes = peer.times_of("STOP"), peer.times_of("RESUME")
+    if not stops or not resumes:
+        raise machine.Failed("QEMU: no STOP or no RESUME was seen")
+    return (resumes[-1] - stops[0]) / 1000, took * 1000
+
+
 def measure_qemu(bench, figures, vmm, files, memory_mib):
     case = f"{memory_mib} MiB"
     directory = files.run_directory(vmm.name)

@@ -31,7 +31,7 @@ def _ms(since_ns, until_ns):
 
 def _freestanding(bench, files, vmm, figures):
     """The measuring guest: its first byte on the serial port is soon after its first instruction."""
-    description = machine.Machine(kernel=os.path.join(bench.build, "guests/dirtier/dirtier"),
+    description = machine.Machine(kernel=os.path.join(bench.build, "guests/dirtier/dirtier.elf"),
                                   memory_mib=128)
     with vmm.start(description, files.run_directory(vmm.name)) as running:
         figures.add("exec to the first byte of a freestanding guest", "ms", vmm.name,

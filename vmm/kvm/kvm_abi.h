@@ -82,4 +82,13 @@ struct OneMsr {
 };
 static_assert(sizeof(OneMsr) == 24);
 
+// struct kvm_msrs with as many entries as one call takes at most (KVM's MAX_IO_MSRS is 256).
+struct ManyMsrs {
+  static constexpr uint32_t kMost = 255;
+  uint32_t count = 0;
+  uint32_t padding = 0;
+  kvm_msr_entry entries[kMost] = {};
+};
+static_assert(sizeof(ManyMsrs) == 8 + ManyMsrs::kMost * 16);
+
 }  // namespace pacsvisor

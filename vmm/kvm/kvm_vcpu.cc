@@ -38,6 +38,7 @@ KvmVcpu::KvmVcpu(const KvmSystem& system, VcpuId id, UniqueFd fd, Mapping mappin
 
 Status KvmVcpu::SetCpuid(const std::vector<kvm_cpuid_entry2>& entries) {
   KvmCpuidArray cpuid(entries);
+  readable_msrs_.clear();
   if (KvmIoctl(fd_.get(), kKvmSetCpuid2, cpuid.request()) != 0) {
     return Error::FromErrno(errno, "KVM_SET_CPUID2 of {} entries on vCPU {}", entries.size(), id_);
   }

@@ -85,6 +85,8 @@ class KvmVcpu {
   const UniqueFd fd_;
   const Mapping mapping_;
   kvm_run* const run_;
+  // Those of KVM's MSR list that this vCPU has; empty before the first Save. Owned by who saves.
+  mutable std::vector<uint32_t> readable_msrs_;
 };
 
 }  // namespace pacsvisor

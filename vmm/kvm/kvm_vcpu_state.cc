@@ -50,6 +50,22 @@ Status LoadWith(int fd, unsigned long request, const StateNode& node, std::strin
   return {};
 }
 
+// A register that this host's KVM did not take: harmless only at its reset value, which is 0 for
+// all that KVM lists, or where it has the value and is read-only.
+Status AcceptRefusedMsr(int fd, const SavedMsr& msr) {
+  if (msr.value == 0) {
+    return {};
+  }
+  OneMsr current;
+  current.entry.index = static_cast<uint32_t>(msr.index);
+  if (KvmIoctl(fd, kKvmGetMsrs, &current) == 1 && current.entry.data == msr.value) {
+    return {};
+  }
+  return Error::Make(ErrorCode::kUnsupported,
+                     "this host's KVM refuses MSR {:#x} = {:#x} of the saved machine", msr.index,
+                     msr.value);
+}
+
 }  // namespace
 
 Status KvmVcpu::Save(StateNode& node) const {
@@ -164,16 +180,29 @@ Status KvmVcpu::LoadXsave(const StateNode& node) {
 }
 
 Status KvmVcpu::SaveMsrs(StateNode& node) const {
+  // KVM's list names registers that this vCPU's CPUID may not have: a call ends before one of
+  // those. They are left out, and not asked for again.
+  const std::vector<uint32_t> asked =
+      readable_msrs_.empty() ? system_.msr_indices() : readable_msrs_;
+  readable_msrs_.clear();
   std::vector<SavedMsr> saved;
-  saved.reserve(system_.msr_indices().size());
-  for (const uint32_t index : system_.msr_indices()) {
-    OneMsr request;
-    request.entry.index = index;
-    // The list names registers that this vCPU's CPUID may not have: those answer 0 and are left
-    // out.
-    if (KvmIoctl(fd_.get(), kKvmGetMsrs, &request) == 1) {
-      saved.push_back({index, request.entry.data});
+  saved.reserve(asked.size());
+  ManyMsrs request;
+  for (size_t next = 0; next < asked.size();) {
+    request.count = static_cast<uint32_t>(std::min<size_t>(asked.size() - next, ManyMsrs::kMost));
+    for (uint32_t i = 0; i < request.count; ++i) {
+      request.entries[i].index = asked[next + i];
     }
+    const int got = KvmIoctl(fd_.get(), kKvmGetMsrs, &request);
+    if (got < 0 || static_cast<uint32_t>(got) > request.count) {
+      return Error::FromErrno(errno, "KVM_GET_MSRS");
+    }
+    const auto taken = static_cast<uint32_t>(got);
+    for (uint32_t i = 0; i < taken; ++i) {
+      saved.push_back({request.entries[i].index, request.entries[i].data});
+      readable_msrs_.push_back(request.entries[i].index);
+    }
+    next += taken < request.count ? taken + 1 : taken;
   }
   // Trivially copyable entries as bytes.
   node.SetBytes("msrs",
@@ -194,27 +223,25 @@ Status KvmVcpu::LoadMsrs(const StateNode& node) {
   };
   std::stable_sort(saved.begin(), saved.end(),
                    [&](const SavedMsr& a, const SavedMsr& b) { return rank(a) < rank(b); });
-  for (const SavedMsr& msr : saved) {
-    // A saved deadline of 0 means no timer; written with an armed LVT it would fire at once.
-    if (msr.index == kMsrTscDeadline && msr.value == 0) {
-      continue;
+  // A saved deadline of 0 means no timer; written with an armed LVT it would fire at once.
+  std::erase_if(saved,
+                [](const SavedMsr& msr) { return msr.index == kMsrTscDeadline && msr.value == 0; });
+  ManyMsrs request;
+  for (size_t next = 0; next < saved.size();) {
+    request.count = static_cast<uint32_t>(std::min<size_t>(saved.size() - next, ManyMsrs::kMost));
+    for (uint32_t i = 0; i < request.count; ++i) {
+      request.entries[i] = {.index = static_cast<uint32_t>(saved[next + i].index),
+                            .reserved = 0,
+                            .data = saved[next + i].value};
     }
-    OneMsr request;
-    request.entry.index = static_cast<uint32_t>(msr.index);
-    request.entry.data = msr.value;
-    if (KvmIoctl(fd_.get(), kKvmSetMsrs, &request) == 1) {
-      continue;
+    const int taken = KvmIoctl(fd_.get(), kKvmSetMsrs, &request);
+    if (taken < 0 || static_cast<uint32_t>(taken) > request.count) {
+      return Error::FromErrno(errno, "KVM_SET_MSRS");
     }
-    // Unknown here: harmless only at its reset value, which is 0 for all that KVM lists.
-    if (msr.value != 0) {
-      OneMsr current;
-      current.entry.index = request.entry.index;
-      if (KvmIoctl(fd_.get(), kKvmGetMsrs, &current) == 1 && current.entry.data == msr.value) {
-        continue;  // a read-only register that already has the value
-      }
-      return Error::Make(ErrorCode::kUnsupported,
-                         "this host's KVM refuses MSR {:#x} = {:#x} of the saved machine",
-                         msr.index, msr.value);
+    next += static_cast<uint32_t>(taken);
+    if (static_cast<uint32_t>(taken) < request.count) {
+      TRY(AcceptRefusedMsr(fd_.get(), saved[next]));
+      ++next;
     }
   }
   return {};
