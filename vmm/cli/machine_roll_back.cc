@@ -75,7 +75,8 @@ Status MachineRollBack::Rehearse() {
       {.image_record_directory = {}, .agent_socket = socket, .boot = HostResources::Boot::kNone}));
   const std::unique_ptr<Machine> machine = TRY(Machine::Build(
       config, {.console_output = [](std::span<const uint8_t>) {}, .host = host, .for_load = true}));
-  return RestoreMachine(*machine, snapshot_, clock_, MemoryFill::kLazy);
+  // Every page is read, while the old machine still runs: none of them is missed later.
+  return RestoreMachine(*machine, snapshot_, clock_, MemoryFill::kEager);
 }
 
 Status MachineRollBack::Pause() { return client_.Pause(); }
