@@ -38,6 +38,7 @@ class WitnessedSubject : public SnapshotSubject {
   const Space& memory() const override { return subject_->memory(); }
   DirtyTracker& tracker() override { return subject_->tracker(); }
   std::vector<FrozenSpace*> disks() override { return subject_->disks(); }
+  WriteProtection* write_protection() override { return subject_->write_protection(); }
   Status AtInstant(const std::function<Status()>& work, PauseTimes& times) override;
   Status SaveState(StateNode& node) override;
 
