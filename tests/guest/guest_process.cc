@@ -118,10 +118,11 @@ bool GuestProcess::ReadSome(int timeout_ms) {
 }
 
 std::string GuestProcess::Expect(const std::string& text) {
-  const uint64_t deadline_ns = MonotonicNs() + kDeadlineNs;
+  uint64_t deadline_ns = MonotonicNs() + kDeadlineNs;
   bool open = true;
   while (open && MonotonicNs() < deadline_ns) {
     for (std::string line; TakeLine(line);) {
+      deadline_ns = MonotonicNs() + kDeadlineNs;  // who speaks is alive
       if (line.find(text) != std::string::npos) {
         return line;
       }

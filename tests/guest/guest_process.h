@@ -30,7 +30,7 @@ class GuestProcess {
 
   void Send(const std::string& line);
   // The next line of output that holds `text`; empty (and a test failure) when the process ends
-  // first or the deadline passes.
+  // first or nothing comes for longer than the deadline.
   std::string Expect(const std::string& text);
   // Every whole line of output that has come and was not returned yet, up to the process's end.
   std::vector<std::string> TakeRest();
