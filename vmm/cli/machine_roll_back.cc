@@ -14,6 +14,7 @@
 #include "vmm/machine/host_resources.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/machine_restore.h"
+#include "vmm/store/rollback_hold.h"
 
 namespace pacsvisor {
 namespace {
@@ -96,11 +97,20 @@ Status MachineRollBack::Keep() {
       kept_ = now.result->id;
       progress.Clear();
       Log(LogLevel::kInfo, "the running machine is kept as snapshot {}", kept_.substr(0, 12));
-      return {};
+      return HoldKept();
     }
     progress.Show("keeping", now.bytes_done, now.bytes_total);
     std::this_thread::sleep_for(kLookAgain);
   }
+}
+
+Status MachineRollBack::HoldKept() {
+  const std::unique_ptr<Store> store = TRY(OpenStoreAt(kept_store_));
+  const SnapshotId id = TRY(store->Resolve(kept_));
+  const Hold hold = TRY(HoldBeforeRollback(*store, id));
+  Log(LogLevel::kInfo, "snapshot {} is not pruned for {} days", hold.snapshot.Short(),
+      kRollbackHoldDays);
+  return {};
 }
 
 Status MachineRollBack::Stop() {

@@ -41,6 +41,7 @@ class MachineRollBack : public RollBackSteps {
 
  private:
   Status Rehearse();
+  Status HoldKept();  // prune leaves it alone for a while
   Life Run(const MachineConfig& config, const PrepareMachine& prepare, bool restored);
 
   const std::string name_;

@@ -18,6 +18,7 @@
 #include "vmm/control/runtime_directory.h"
 #include "vmm/machine/config_text.h"
 #include "vmm/sandbox/privileges.h"
+#include "vmm/store/rollback_hold.h"
 
 namespace pacsvisor {
 namespace {
@@ -193,7 +194,9 @@ class Preparation {
         TRY(KeepDisks(*store_, snapshot_->info().id, plan_.config,
                       "before roll-back to " + snapshot_->info().id.Short(), progress));
     kept_ = kept.id.Hex();
-    Log(LogLevel::kInfo, "what the disks held is kept as snapshot {}", kept.id.Short());
+    const Hold hold = TRY(HoldBeforeRollback(*store_, kept.id));
+    Log(LogLevel::kInfo, "what the disks held is kept as snapshot {}, for {} days at least",
+        hold.snapshot.Short(), kRollbackHoldDays);
     if (!plan_.config.sandbox.user.empty()) {
       const User user = TRY(FindUser(plan_.config.sandbox.user));
       TRY(GiveDirectory(user, options_.store_path));

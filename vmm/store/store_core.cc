@@ -256,6 +256,16 @@ Result<uint32_t> StoreCore::ReadFloor() {
   return DecodeFloor(floor);
 }
 
+// Of a store that was copied by something that leaves empty directories behind, tmp/ is made again.
+Result<std::vector<std::string>> StoreCore::ListUnfinished() {
+  Result<std::vector<std::string>> names = files_->List("tmp");
+  if (!names.ok() && names.error().code() == ErrorCode::kNotFound) {
+    TRY(files_->CreateDirectory("tmp"));
+    return std::vector<std::string>();
+  }
+  return names;
+}
+
 Result<uint32_t> StoreCore::CleanUp() {
   const Kept kept = TRY(KeptByRoots());
   const uint32_t floor = TRY(ReadFloor());
@@ -273,7 +283,7 @@ Result<uint32_t> StoreCore::CleanUp() {
       highest = std::max(highest, *number);
     }
   }
-  const std::vector<std::string> unfinished = TRY(files_->List("tmp"));
+  const std::vector<std::string> unfinished = TRY(ListUnfinished());
   if (kept.whole && (!dead.empty() || !unfinished.empty())) {
     // A root may have been removed without this being durable: it must not come back without its
     // packs.

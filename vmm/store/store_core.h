@@ -78,6 +78,7 @@ class StoreCore {
   Result<uint32_t> CleanUp();
 
  private:
+  Result<std::vector<std::string>> ListUnfinished();
   StoreCore(std::shared_ptr<StoreFiles> files, const StoreTuning& tuning, const StoreHeader& header)
       : files_(std::move(files)), tuning_(tuning), header_(header), packs_(*files_) {}
 

@@ -32,6 +32,19 @@ store_test::Snapshot OneSpace(Values values) {
   return snapshot;
 }
 
+// As by a copy that leaves empty directories behind.
+TEST(StoreTest, OneWithoutItsTmpIsWrittenToAsAnyOther) {
+  const TemporaryDirectory directory;
+  const auto files = StoreFiles::OpenDirectory(directory.path().string()).value();
+  ASSERT_TRUE(Store::Create(*files).ok());
+  std::filesystem::remove(directory.path() / "tmp");
+  const auto store = OpenTuned(files);
+  store_test::Snapshot snapshot = OneSpace({5, 0, 6});
+  const Status committed = Commit(*store, nullptr, snapshot, 1);
+  ASSERT_TRUE(committed.ok()) << MessageOf(committed);
+  ExpectReads(*store, snapshot);
+}
+
 TEST(StoreTest, ASnapshotReadsBackFromADirectory) {
   const TemporaryDirectory directory;
   const auto files = StoreFiles::OpenDirectory(directory.path().string()).value();
