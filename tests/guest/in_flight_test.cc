@@ -38,7 +38,7 @@ each vde &
 class InFlight : public testing::Test {
  protected:
   MachineConfig Config() {
-    MachineConfig config = LinuxConfig(files_, kInFlightLoad, 2, 128 * kMiB);
+    MachineConfig config = LinuxConfig(files_, kInFlightLoad, 2, 256 * kMiB);
     for (size_t i = 0; i < kBusyDisks; ++i) {
       const std::string name = "busy" + std::to_string(i);
       config.disks.push_back({.path = files_.MakeDisk(name + ".raw", 8 * kMiB),

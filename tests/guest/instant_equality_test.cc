@@ -80,10 +80,10 @@ class InstantEquality : public testing::TestWithParam<InstantCase> {
 
 // What a source sees of the guest's memory the dirtier's test shows for all of them.
 INSTANTIATE_TEST_SUITE_P(Sources, InstantEquality,
-                         testing::Values(InstantCase{Tracking::kBitmap, 128, 2},
-                                         InstantCase{Tracking::kCompare, 128, 2}),
+                         testing::Values(InstantCase{Tracking::kBitmap, 256, 2},
+                                         InstantCase{Tracking::kCompare, 256, 2}),
                          NameOfInstantCase);
-INSTANTIATE_TEST_SUITE_P(Full, InstantEquality, testing::ValuesIn(AllSources({128, 1024, 5120}, 6)),
+INSTANTIATE_TEST_SUITE_P(Full, InstantEquality, testing::ValuesIn(AllSources({256, 1024, 5120}, 6)),
                          NameOfInstantCase);
 
 TEST_P(InstantEquality, SnapshotsUnderLoadAreWhatSomebodyElseSaw) {

@@ -61,7 +61,7 @@ class SourceUntouched : public testing::TestWithParam<UntouchedCase> {
  protected:
   MachineConfig Config() {
     MachineConfig config =
-        LinuxConfig(files_, kUntouchedLoad, GetParam().cpus, 128 * kMiB,
+        LinuxConfig(files_, kUntouchedLoad, GetParam().cpus, 256 * kMiB,
                     {PACSVISOR_SOURCE_WATCH,
                      std::string(PACSVISOR_GUEST_FILES) + "/memtester/usr/sbin/memtester"});
     config.boot.cmdline += " echo.port=" + std::to_string(server_.port());

@@ -11,7 +11,7 @@ namespace pacsvisor {
 namespace {
 
 constexpr uint64_t kNsPerSecond = 1'000'000'000;
-constexpr uint64_t kNsPerMs = 1'000'000;
+constexpr uint64_t kNsPerMillisecond = 1'000'000;
 
 std::chrono::nanoseconds Until(uint64_t deadline_ns) {
   const uint64_t now_ns = MonotonicNs();
@@ -193,7 +193,7 @@ void MachineSession::Force() {
 
 MachineDescription MachineSession::Describe() {
   MachineDescription description = fixed_;
-  description.uptime_ms = (MonotonicNs() - start_ns_) / kNsPerMs;
+  description.uptime_ms = (MonotonicNs() - start_ns_) / kNsPerMillisecond;
   MutexLock lock(mutex_);
   if (runner_ != nullptr) {
     description.memory_there_bytes = runner_->memory_there_bytes();
