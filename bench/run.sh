@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Measures pacsvisor as a whole, beside QEMU on the same host, kernel, image and back ends.
 #
-# usage: bash bench/run.sh [start|memory|block|net|snapshot|dirty|all] [options]
+# usage: bash bench/run.sh [start|memory|block|net|snapshot|dirty|restore|all] [options]
 #   start    from exec and main() to the first guest instruction, to init, to Orthanc answering
 #   memory   private dirty memory beside the guest's
 #   block    fio in the guest on a virtio disk
 #   net      iperf3 between guest and host over virtio-net: TAP and the user-mode network
 #   snapshot the guest's pause, and until durable: incremental snapshots beside QEMU's ways to a file
 #   dirty    what pause, the guest's own gap and durable depend on: memory, share written, source, depth
+#   restore  to the first instruction and to whole memory: over memory and number of snapshots
 #   all      all of them (the default)
 #
 #   --runs N         of each VMM, taking turns (5; block and net 3; snapshot: 20 of one guest)

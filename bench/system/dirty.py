@@ -65,7 +65,7 @@ class Guest:
         return int(re.search(r"longest_ns=(\d+)", answer)[1]) / 1e6
 
 
-def _describe(bench, memory_mib):
+def describe(bench, memory_mib):
     return machine.Machine(kernel=os.path.join(bench.build, "guests/dirtier/dirtier.elf"),
                            memory_mib=memory_mib)
 
@@ -83,7 +83,8 @@ class Ours:
                                 env={**os.environ, **self._vmm.environment})
         if result.returncode != 0:
             raise machine.Failed(f"pacsvisor snapshot: {result.stderr}")
-        taken = json.loads(result.stdout)["result"]["figures"]
+        told = json.loads(result.stdout)["result"]
+        taken = {**told["figures"], "id": told["id"]}
         if keep:
             self.add("pause", "ms", taken["pause_ns"] / 1e6)
             self.add("durable", "ms", taken["durable_ns"] / 1e6)
@@ -143,7 +144,7 @@ def _share(bench, figures, vmm, files, memory_mib, share, runs, storm, tracking=
         return
     bench.progress(f"dirty, {case}, {vmm.name}")
     directory = files.run_directory(vmm.name)
-    description = _describe(bench, memory_mib)
+    description = describe(bench, memory_mib)
     pages = max(2, int(memory_mib * MIB / PAGE * share / 100))
     runs = max(3, min(runs, MOST_BYTES // (pages * PAGE)))
     if isinstance(vmm, machine.Pacsvisor):
@@ -188,7 +189,7 @@ def _depth(bench, figures, vmm, files):
     bench.progress(f"dirty, {case}, {vmm.name}")
     directory = files.run_directory(vmm.name)
     depth = DEPTH if bench.runs >= 10 else 8
-    with vmm.start(_describe(bench, 1024), directory, store=os.path.join(directory, "store"),
+    with vmm.start(describe(bench, 1024), directory, store=os.path.join(directory, "store"),
                    typed=True) as running:
         guest = Guest(running)
         taker = Ours(vmm, case, figures)

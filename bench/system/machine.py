@@ -169,6 +169,10 @@ class Pacsvisor:
         return Running(_in_namespace(machine, command), directory, self.environment,
                        typed)
 
+    def run(self, words, directory):
+        """Another command of the program, beside what start() has started."""
+        return Running([self.program, *words], directory, self.environment)
+
     def ps(self):
         """The descriptions of the machines that run, as the control API gives them."""
         result = subprocess.run([self.program, "ps", "--json"], capture_output=True, check=True,

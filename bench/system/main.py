@@ -13,11 +13,12 @@ import guest_files
 import machine
 import memory
 import net
+import restore
 import snapshot
 import start
 
 PARTS = {"start": start, "memory": memory, "block": block, "net": net,
-         "snapshot": snapshot, "dirty": dirty}
+         "snapshot": snapshot, "dirty": dirty, "restore": restore}
 
 
 class Bench:
