@@ -123,12 +123,13 @@ class LinuxSnapshot : public testing::TestWithParam<SnapshotCase> {
 };
 
 std::string NameOfCase(const testing::TestParamInfo<SnapshotCase>& one) {
-  return std::to_string(one.param.cpus) + "Cpus";
+  return std::to_string(one.param.cpus) + "Cpus" + std::to_string(one.param.snapshots);
 }
-INSTANTIATE_TEST_SUITE_P(Cpus, LinuxSnapshot,
-                         testing::Values(SnapshotCase{1, 3}, SnapshotCase{2, 3}), NameOfCase);
+INSTANTIATE_TEST_SUITE_P(Cpus, LinuxSnapshot, testing::Values(SnapshotCase{2, 3}), NameOfCase);
 INSTANTIATE_TEST_SUITE_P(Full, LinuxSnapshot,
-                         testing::Values(SnapshotCase{1, 100}, SnapshotCase{2, 100}), NameOfCase);
+                         testing::Values(SnapshotCase{1, 3}, SnapshotCase{1, 100},
+                                         SnapshotCase{2, 100}),
+                         NameOfCase);
 
 TEST_P(LinuxSnapshot, SourceGoesOnAndEveryCopyOfItToo) {
   std::vector<std::string> ids;
