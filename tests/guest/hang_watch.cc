@@ -37,10 +37,11 @@ std::string DescribeThreads() {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task", error)) {
     const std::filesystem::path& thread = entry.path();
-    text += "  " + thread.filename().string() + " " + FirstLine(thread / "comm") + ":" +
-            // A signal that is pending has not been let in by the kernel (the kick is SIGURG, bit 23).
-            Lines(thread / "status", {"State:", "SigPnd:", "SigBlk:"}) + ", in " +
-            FirstLine(thread / "wchan") + ", system call " + FirstLine(thread / "syscall") + "\n";
+    text +=
+        "  " + thread.filename().string() + " " + FirstLine(thread / "comm") + ":" +
+        // A signal that is pending has not been let in by the kernel (the kick is SIGURG, bit 23).
+        Lines(thread / "status", {"State:", "SigPnd:", "SigBlk:"}) + ", in " +
+        FirstLine(thread / "wchan") + ", system call " + FirstLine(thread / "syscall") + "\n";
     text += Lines(thread / "stack", {""}) + "\n    " + FirstLine(thread / "stat") + "\n";
   }
   return text;
