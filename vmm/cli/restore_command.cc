@@ -17,6 +17,7 @@
 #include "vmm/control/object_reader.h"
 #include "vmm/control/runtime_directory.h"
 #include "vmm/machine/config_text.h"
+#include "vmm/machine/restore_check.h"
 #include "vmm/sandbox/privileges.h"
 #include "vmm/store/rollback_hold.h"
 
@@ -153,6 +154,9 @@ class Preparation {
 
   Result<std::shared_ptr<const RestorePoint>> Prepare() {
     const bool in_place = options_.new_name.empty();
+    if (!given_.cold) {
+      TRY(CheckHostCanRun(plan_.config, *snapshot_));
+    }
     ProgressBar progress;
     if (in_place) {
       TRY(KeepWhatIsThere(progress));
