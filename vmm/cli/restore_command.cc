@@ -45,7 +45,9 @@ cannot be fetched ends the machine. --eager reads all of it first, as a host wit
 A quiesced snapshot holds file systems that stand still: they are thawed before the restore is reported
 as done. The guest agent, where there is one, also sets the guest's clock.
 
-Exit status: as 'pacsvisor run'; 1 also when nothing could be restored: nothing was changed then.
+Exit status: as 'pacsvisor run'; 1 also when nothing could be restored. What this host cannot run is
+refused before anything is changed. Where a later step fails, in place of a machine that did not run, the
+disks may hold the snapshot's bytes already: what they held is in the snapshot kept before.
 
 Examples:
   pacsvisor restore 3fa9c2e1 --store /srv/store
