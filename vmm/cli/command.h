@@ -27,6 +27,7 @@ void AddResumeCommand(CLI::App& app, ExitStatus* status);
 void AddSnapshotCommand(CLI::App& app, ExitStatus* status);
 void AddSnapshotsCommand(CLI::App& app, ExitStatus* status);
 void AddRestoreCommand(CLI::App& app, ExitStatus* status);
+void AddDiffCommand(CLI::App& app, ExitStatus* status);
 void AddVerifyCommand(CLI::App& app, ExitStatus* status);
 void AddPruneCommand(CLI::App& app, ExitStatus* status);
 void AddHoldCommand(CLI::App& app, ExitStatus* status);

@@ -9,6 +9,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/store/open_store.h"
 #include "vmm/store/store_core.h"
+#include "vmm/store/store_diff.h"
 #include "vmm/store/store_export.h"
 #include "vmm/store/store_holds.h"
 #include "vmm/store/store_import.h"
@@ -79,6 +80,11 @@ class FileStore : public Store {
   Result<std::unique_ptr<SnapshotWriter>> Begin(const std::optional<SnapshotId>& parent,
                                                 std::vector<StoredSpace> spaces) override {
     return BeginStoreWriter(core_, parent, std::move(spaces));
+  }
+
+  Result<SnapshotDiff> Diff(const SnapshotId& first, const SnapshotId& second,
+                            const std::function<void(const VerifyProgress&)>& progress) override {
+    return DiffSnapshots(*core_, first, second, progress);
   }
 
   Result<VerifyReport> Verify(const std::vector<SnapshotId>& ids,

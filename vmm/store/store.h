@@ -60,6 +60,26 @@ struct PruneReport {
   std::vector<std::string> unfinished;  // what is left for another time, in words
 };
 
+// What has become of a space from one snapshot to another: of the blocks that both have, and of
+// those that only one has (the space, or its end).
+struct SpaceDiff {
+  std::string name;
+  std::optional<StoredSpace> before;
+  std::optional<StoredSpace> after;
+  uint64_t changed_blocks = 0;  // of other contents
+  uint64_t zeroed_blocks = 0;   // of these, that are nothing but zeroes now
+  uint64_t runs = 0;            // of changed blocks that follow each other
+  uint64_t removed_blocks = 0;  // not zero, and only the first one has them
+  uint64_t added_blocks = 0;    // not zero, and only the second one
+};
+
+struct SnapshotDiff {
+  SnapshotInfo before;
+  SnapshotInfo after;
+  bool same_state = false;        // of devices and vCPUs
+  std::vector<SpaceDiff> spaces;  // the first one's in its order, then what it lacks
+};
+
 // Takes bytes of a stream, in order.
 using ByteSink = std::function<Status(std::span<const uint8_t>)>;
 // Fills some of the bytes, and says how many; 0 at the end.
@@ -96,6 +116,12 @@ class Store {
   // that names those it may mean.
   virtual Result<SnapshotId> Resolve(std::string_view prefix) = 0;
   virtual Result<std::unique_ptr<SnapshotReader>> OpenSnapshot(const SnapshotId& id) = 0;
+
+  // What the second snapshot has that the first has not, and the other way round; of any two. Reads
+  // their tables alone, and what both stand on not even of these.
+  virtual Result<SnapshotDiff> Diff(
+      const SnapshotId& first, const SnapshotId& second,
+      const std::function<void(const VerifyProgress&)>& progress = nullptr) = 0;
 
   // Takes the writer's lock for as long as the writer lives: kBusy names who holds it. What a dead
   // writer left half-done is taken away. `spaces` are those of the new snapshot; with a parent,

@@ -1,4 +1,4 @@
-// pacsvisor snapshots, verify, prune, hold, export and import, on a store in a directory.
+// pacsvisor snapshots, diff, verify, prune, hold, export and import, on a store in a directory.
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -146,6 +146,66 @@ TEST_F(StoreCommandsTest, SnapshotsAsJsonTellWhatIsKnown) {
 TEST_F(StoreCommandsTest, AMessageCannotDressUpTheTerminal) {
   Commit(DraftOf("pacs", "\x1b[31mred\nnext"), 1);
   EXPECT_THAT(Run({"snapshots", "--store", store_}).out, HasSubstr("?[31mred?next"));
+}
+
+TEST_F(StoreCommandsTest, DiffTellsWhatChangedBySpaceAndInTheConfiguration) {
+  SnapshotDraft draft = DraftOf("pacs", "before");
+  draft.texts["config"] = "name = \"pacs\"\ncpus = 2\n";
+  const SnapshotId first = Commit(draft, 1);
+  draft.message = "after";
+  draft.texts["config"] = "name = \"pacs\"\ncpus = 4\n";
+  const SnapshotId second = Commit(draft, 2, first);
+  const Outcome outcome = Run({"diff", first.Short(), second.Short(), "--store", store_});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "- " + first.Short() + "  2023-11-14 22:13:20  pacs  before\n+ " +
+                             second.Short() +
+                             "  2023-11-14 22:13:20  pacs  after\n"
+                             "memory: 1 block (4.00 KiB) in 1 run differ, 0 of them zero now\n"
+                             "state of vCPUs and devices: the same\n"
+                             "config: 1 line removed, 1 added\n"
+                             "  - cpus = 2\n  + cpus = 4\n");
+  const nlohmann::json json = nlohmann::json::parse(
+      Run({"diff", first.Short(), second.Short(), "--store", store_, "--json"}).out);
+  EXPECT_EQ(json.at("after"), second.Hex());
+  EXPECT_EQ(json.at("spaces").at(0).at("changed_blocks"), 1);
+  EXPECT_EQ(json.at("spaces").at(0).at("changed_bytes"), 4096);
+  EXPECT_EQ(json.at("texts").at(0).at("added").at(0), "cpus = 4");
+  EXPECT_THAT(Run({"diff", first.Short(), first.Short(), "--store", store_}).out,
+              HasSubstr("memory: the same in all of its 8.00 KiB\n"));
+}
+
+TEST_F(StoreCommandsTest, DiffTellsOfDisksThatOneHasAndOfSizes) {
+  const auto commit = [&](std::vector<StoredSpace> spaces) {
+    const auto store = Store::Open(files_).value();
+    auto writer = store->Begin(std::nullopt, spaces).value();
+    for (uint32_t space = 0; space < spaces.size(); ++space) {
+      const std::vector<uint8_t> block(kBlockBytes, static_cast<uint8_t>(space + 1));
+      for (uint64_t i = 0; i < spaces[space].block_count(); ++i) {
+        CHECK(writer->Add(space, BlockIndex(i), block).ok());
+      }
+    }
+    return writer->Commit(DraftOf("pacs", "m"), {})->id;
+  };
+  const SnapshotId first = commit({{"disk0", 4096, 8192}, {"old", 4096, 4096}});
+  const SnapshotId second = commit({{"disk0", 4096, 12288}, {"new", 4096, 5000}});
+  EXPECT_THAT(Run({"diff", first.Short(), second.Short(), "--store", store_}).out,
+              HasSubstr("disk0: the same in all of its 8.00 KiB; grown from 8.00 KiB to 12.0 KiB, "
+                        "1 block of the difference are not zero\n"
+                        "old: only the first has it: 4.00 KiB, of which 1 block (4.00 KiB) are not "
+                        "zero\n"
+                        "new: only the second has it: 4.88 KiB, of which 2 blocks (4.88 KiB) are "
+                        "not zero\n"));
+  EXPECT_THAT(Run({"diff", second.Short(), first.Short(), "--store", store_}).out,
+              HasSubstr("shrunk from 12.0 KiB to 8.00 KiB, 1 block"));
+}
+
+TEST_F(StoreCommandsTest, DiffNeedsTwoSnapshotsAndTheirStore) {
+  const SnapshotId id = Commit(DraftOf("pacs", "one"), 1);
+  EXPECT_EQ(Run({"diff", id.Hex(), "--store", store_}).status, 2);
+  EXPECT_EQ(Run({"diff", id.Hex(), id.Hex()}).status, 2);
+  const Outcome unknown = Run({"diff", id.Hex(), "abcdef", "--store", store_});
+  EXPECT_EQ(unknown.status, 1);
+  EXPECT_THAT(unknown.err, HasSubstr("abcdef"));
 }
 
 TEST_F(StoreCommandsTest, VerifyFindsNothingWrongWithASoundStore) {
