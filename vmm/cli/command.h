@@ -39,7 +39,7 @@ void AddDoctorCommand(CLI::App& app, ExitStatus* status);
 // "pacsvisor: MESSAGE" on standard error.
 ExitStatus Fail(const Error& error);
 
-// "30s", "5m", "1h", "30" (seconds); kInvalidArgument otherwise.
+// "30s", "5m", "1h", "7d", "30" (seconds); kInvalidArgument otherwise.
 Result<uint32_t> ParseSeconds(const std::string& text, uint32_t max_seconds);
 
 }  // namespace pacsvisor

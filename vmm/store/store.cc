@@ -15,8 +15,10 @@
 #include "vmm/store/store_import.h"
 #include "vmm/store/store_prune.h"
 #include "vmm/store/store_reader.h"
+#include "vmm/store/store_sample.h"
 #include "vmm/store/store_verify.h"
 #include "vmm/store/store_writer.h"
+#include "vmm/store/verify_records.h"
 
 namespace pacsvisor {
 namespace {
@@ -90,6 +92,17 @@ class FileStore : public Store {
   Result<VerifyReport> Verify(const std::vector<SnapshotId>& ids,
                               const std::function<void(const VerifyProgress&)>& progress) override {
     return VerifyStore(*core_, ids, progress);
+  }
+
+  Result<VerifyReport> VerifyAndRecord(
+      const VerifyRequest& request,
+      const std::function<void(const VerifyProgress&)>& progress) override {
+    return request.sample.has_value() ? VerifySample(*core_, request, progress)
+                                      : VerifyStoreAndRecord(*core_, request, progress);
+  }
+
+  Result<std::map<SnapshotId, uint64_t>> VerifiedTimes() override {
+    return ReadVerifiedTimes(core_->files());
   }
 
   Result<PruneReport> Prune(const PruneRequest& request,

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -34,9 +35,32 @@ struct VerifyReport {
     std::string what;                   // "chunk 17 at byte 4096: its SHA-256 is …"
     std::vector<SnapshotId> snapshots;  // that need it
   };
+  struct Sample {
+    uint64_t seed = 0;          // chooses the same ones of the same store again
+    uint64_t chunks = 0;        // that were read and hold
+    uint64_t chunks_total = 0;  // in the store
+  };
   uint64_t snapshots = 0;
-  uint64_t bytes = 0;
+  std::vector<SnapshotId> ids;  // of these
+  uint64_t bytes = 0;           // read
   std::vector<Damage> damages;
+  uint64_t begun_ns = 0;  // CLOCK_REALTIME; of one that was gone on with, its first beginning
+  uint64_t proven_before_bytes = 0;  // of packs, by the one that this went on with
+  std::optional<Sample> sample;
+  std::string not_recorded;  // why the store does not know of it; empty: it does, or need not
+};
+
+struct VerifyRequest {
+  struct Sample {
+    double share = 0;     // of the chunks, at most 1; or, when 0,
+    uint64_t chunks = 0;  // so many
+    uint64_t seed = 0;
+  };
+  std::vector<SnapshotId> ids;   // none: all, and everything else in the store
+  std::optional<Sample> sample;  // of all
+  // Not from where one of all that was interrupted had come to, but from the beginning.
+  bool restart = false;
+  std::function<bool()> stopped;  // asked now and then; true ends it with kCancelled
 };
 
 struct PruneRequest {
@@ -166,10 +190,17 @@ class Store {
   virtual void ForgetIndex() = 0;
 
   // Reads and checks everything that the given snapshots (none given: all, and everything else in
-  // the store) stand on. Damage is in the report; an error means that it could not be done.
+  // the store) stand on. Damage is in the report; an error means that it could not be done. Writes
+  // nothing.
   virtual Result<VerifyReport> Verify(
       const std::vector<SnapshotId>& ids,
       const std::function<void(const VerifyProgress&)>& progress) = 0;
+  // The same, or a sample of it; and where the store can be written it knows afterwards when each
+  // snapshot was proven whole, and while it lasts which packs have been.
+  virtual Result<VerifyReport> VerifyAndRecord(
+      const VerifyRequest& request, const std::function<void(const VerifyProgress&)>& progress) = 0;
+  // When what last proved a snapshot whole began, by CLOCK_REALTIME; of those that were.
+  virtual Result<std::map<SnapshotId, uint64_t>> VerifiedTimes() = 0;
 };
 
 }  // namespace pacsvisor

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "tests/unit/vmm/cli/program_with_machine.h"
+#include "vmm/base/clock.h"
 #include "vmm/store/store.h"
 
 namespace pacsvisor {
@@ -87,11 +89,11 @@ TEST_F(StoreCommandsTest, SnapshotsListsThemOldestFirst) {
   EXPECT_EQ(
       outcome.out,
       "ID            WHEN                 MACHINE  PARENT           DIRTY    UNIQUE    PAUSE  "
-      "DURABLE  HELD  MESSAGE\n" +
+      "DURABLE  HELD  VERIFIED  MESSAGE\n" +
           first.Short() + "  2023-11-14 22:13:20  pacs     -" + dash +
-          "  8.00 KiB  4.00 KiB  0.90 ms   1.20 s  -     before the upgrade\n" + second.Short() +
-          "  2023-11-14 23:13:20  pacs     " + first.Short() +
-          "  8.00 KiB  4.00 KiB  0.90 ms   1.20 s  -     after it\n");
+          "  8.00 KiB  4.00 KiB  0.90 ms   1.20 s  -     -         before the upgrade\n" +
+          second.Short() + "  2023-11-14 23:13:20  pacs     " + first.Short() +
+          "  8.00 KiB  4.00 KiB  0.90 ms   1.20 s  -     -         after it\n");
 }
 
 TEST_F(StoreCommandsTest, SnapshotsOfAnEmptyStoreAreNone) {
@@ -247,6 +249,75 @@ TEST_F(StoreCommandsTest, VerifyNeedsItsStoreAndSnapshots) {
   EXPECT_EQ(Run({"verify", "--store", Path("nowhere")}).status, 1);
 }
 
+TEST_F(StoreCommandsTest, ASampleSaysWhatShareItProvedAndHowToRepeatIt) {
+  Commit(DraftOf("pacs", "one"), 1);
+  const Outcome half = Run({"verify", "--sample", "50%", "--seed", "7", "--store", store_});
+  EXPECT_EQ(half.status, 0) << half.err;
+  EXPECT_THAT(half.out,
+              HasSubstr("a sample: 1 of 1 chunks (100%) are what they were; --seed 7 chooses them\n"
+                        "1 snapshot, "));
+  const nlohmann::json json =
+      nlohmann::json::parse(Run({"verify", "--sample", "1000", "--json", "--store", store_}).out);
+  EXPECT_EQ(json.at("sample").at("chunks"), 1);
+  EXPECT_EQ(json.at("sample").at("share"), 1.0);
+  EXPECT_EQ(json.at("recorded"), false);
+  for (const char* wrong : {"0", "0%", "101%", "-1", "some", "5 %", "%", "1e3"}) {
+    const Outcome outcome = Run({"verify", std::string("--sample=") + wrong, "--store", store_});
+    EXPECT_EQ(outcome.status, 1) << wrong;
+    EXPECT_THAT(outcome.err, HasSubstr("is no sample"));
+  }
+  EXPECT_EQ(Run({"verify", "--seed", "1", "--store", store_}).status, 2);
+  EXPECT_EQ(Run({"verify", "abcd", "--sample", "1%", "--store", store_}).status, 2);
+  EXPECT_EQ(Run({"verify", "abcd", "--restart", "--store", store_}).status, 2);
+  Damage();
+  EXPECT_EQ(Run({"verify", "--sample", "100%", "--store", store_}).status, 1);
+}
+
+TEST_F(StoreCommandsTest, SnapshotsWarnWhenTheNewestVerifiedOneIsTooOld) {
+  const auto within = [&](const std::string& age) {
+    return Run({"snapshots", "--store", store_, "--verified-within", age});
+  };
+  EXPECT_THAT(within("7d").err, HasSubstr("no snapshot"));
+  SnapshotDraft draft = DraftOf("pacs", "fresh");
+  draft.instant_ns = RealtimeNs() - 3600ull * 1'000'000'000;
+  Commit(draft, 1);
+  const Outcome never = within("7d");
+  EXPECT_EQ(never.status, 1);
+  EXPECT_THAT(never.out, HasSubstr("fresh"));
+  EXPECT_THAT(never.err, HasSubstr("machine 'pacs' has no snapshot that was verified"));
+  EXPECT_EQ(Run({"verify", "--store", store_}).status, 0);
+  EXPECT_EQ(within("7d").status, 0);
+  EXPECT_EQ(within("2h").err, "");
+  const Outcome old = within("30m");
+  EXPECT_EQ(old.status, 1);
+  EXPECT_THAT(old.err, HasSubstr("machine 'pacs': its newest verified snapshot is of "));
+  // Each machine for itself, and one that has none.
+  draft.machine = "other";
+  Commit(draft, 2);
+  EXPECT_THAT(within("7d").err, AllOf(HasSubstr("'other' has no"), Not(HasSubstr("'pacs'"))));
+  EXPECT_EQ(Run({"snapshots", "pacs", "--store", store_, "--verified-within", "7d"}).status, 0);
+  EXPECT_EQ(Run({"snapshots", "third", "--store", store_, "--verified-within", "7d"}).status, 1);
+  EXPECT_THAT(within("a week").err, HasSubstr("is no time"));
+  const nlohmann::json list =
+      nlohmann::json::parse(Run({"snapshots", "pacs", "--store", store_, "--json"}).out);
+  EXPECT_GT(list[0].at("verified_ns"), 0);
+}
+
+TEST_F(StoreCommandsTest, AVerifyThatIsInterruptedSaysThatItGoesOn) {
+  Commit(DraftOf("pacs", "one"), 1);
+  // Caught and not yet taken when the command begins.
+  const Outcome cut = Run({"verify", "--store", store_}, [] {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    raise(SIGINT);
+  });
+  EXPECT_EQ(cut.status, 1);
+  EXPECT_THAT(cut.err, HasSubstr("interrupted; the same command goes on"));
+  EXPECT_EQ(Run({"verify", "--store", store_}).status, 0);
+}
+
 TEST_F(StoreCommandsTest, PruneRemovesWhatNoRuleKeepsAndTellsWhat) {
   const SnapshotId first = Commit(DraftOf("pacs", "one"), 1);
   SnapshotDraft later = DraftOf("pacs", "two");
@@ -291,7 +362,8 @@ TEST_F(StoreCommandsTest, AHeldSnapshotIsListedAndStaysUntilItIsReleased) {
   EXPECT_THAT(held.out,
               AllOf(HasSubstr(first.Short()), HasSubstr("2099-01-02"), HasSubstr("trial 17")));
   EXPECT_EQ(Run({"hold", "--list", "--store", store_}).out, held.out);
-  EXPECT_THAT(Run({"snapshots", "--store", store_}).out, HasSubstr("1.20 s  2099-01-02  one"));
+  EXPECT_THAT(Run({"snapshots", "--store", store_}).out,
+              HasSubstr("1.20 s  2099-01-02  -         one"));
   const nlohmann::json list =
       nlohmann::json::parse(Run({"snapshots", "--store", store_, "--json"}).out);
   EXPECT_EQ(list[0].at("holds").at(0).at("reason"), "trial 17");
