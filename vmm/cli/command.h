@@ -33,6 +33,7 @@ void AddPruneCommand(CLI::App& app, ExitStatus* status);
 void AddHoldCommand(CLI::App& app, ExitStatus* status);
 void AddExportCommand(CLI::App& app, ExitStatus* status);
 void AddImportCommand(CLI::App& app, ExitStatus* status);
+void AddCopyCommand(CLI::App& app, ExitStatus* status);
 void AddDiskCommand(CLI::App& app, ExitStatus* status);
 void AddDoctorCommand(CLI::App& app, ExitStatus* status);
 

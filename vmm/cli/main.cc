@@ -47,6 +47,7 @@ int main(int argc, char** argv) {
   AddHoldCommand(app, &status);
   AddExportCommand(app, &status);
   AddImportCommand(app, &status);
+  AddCopyCommand(app, &status);
   AddDiskCommand(app, &status);
   AddDoctorCommand(app, &status);
   try {

@@ -8,6 +8,7 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/store/open_store.h"
+#include "vmm/store/store_copy.h"
 #include "vmm/store/store_core.h"
 #include "vmm/store/store_diff.h"
 #include "vmm/store/store_export.h"
@@ -118,6 +119,15 @@ class FileStore : public Store {
   Result<ImportReport> Import(const ByteSource& source,
                               const std::function<void(const VerifyProgress&)>& progress) override {
     return ImportSnapshot(*core_, source, progress);
+  }
+
+  Result<CopyReport> CopyTo(Store& target, const SnapshotId& id, const CopyWatch& watch) override {
+    return target.CopyFrom(*core_, id, watch);
+  }
+
+  Result<CopyReport> CopyFrom(StoreCore& source, const SnapshotId& id,
+                              const CopyWatch& watch) override {
+    return CopySnapshot(source, *core_, id, watch);
   }
 
   Result<Hold> AddHold(const SnapshotId& id, uint64_t until_ns, std::string_view reason) override {

@@ -124,6 +124,22 @@ struct ImportReport {
   uint64_t stored_bytes = 0;
 };
 
+struct CopyReport {
+  SnapshotInfo info;
+  bool was_there = false;     // the target has it: no more than holds that it lacked were added
+  uint64_t chunks = 0;        // of tables that the target lacked
+  uint64_t known_chunks = 0;  // of these, that it had
+  uint64_t sent_bytes = 0;    // tables, state and the other chunks, as stored
+  uint64_t holds = 0;         // that it lacked
+};
+
+struct CopyWatch {
+  std::function<void(const VerifyProgress&)> progress;
+  std::function<bool()> stopped;  // asked now and then; true ends it with kCancelled
+};
+
+class StoreCore;
+
 class Store {
  public:
   // Makes an empty store in an empty directory.
@@ -172,6 +188,15 @@ class Store {
   virtual Result<ImportReport> Import(
       const ByteSource& source,
       const std::function<void(const VerifyProgress&)>& progress = nullptr) = 0;
+
+  // The snapshot with its holds into another store of the same kind, under the id that it has. Only
+  // what that lacks is read and written, each block proven on the way. Interrupted anywhere, what
+  // has arrived stays there for the next try, until a prune finds that no snapshot needs it.
+  virtual Result<CopyReport> CopyTo(Store& target, const SnapshotId& id,
+                                    const CopyWatch& watch = {}) = 0;
+  // The other side of that.
+  virtual Result<CopyReport> CopyFrom(StoreCore& source, const SnapshotId& id,
+                                      const CopyWatch& watch) = 0;
 
   // No prune removes the snapshot before `until_ns` (0: for ever) by CLOCK_REALTIME, nor while that
   // clock is behind a time that the store knows of. kInvalidArgument: that is over already, or no

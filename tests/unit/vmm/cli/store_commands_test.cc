@@ -1,4 +1,5 @@
-// pacsvisor snapshots, diff, verify, prune, hold, export and import, on a store in a directory.
+// pacsvisor snapshots, diff, verify, prune, hold, export, import and copy, on a store in a
+// directory.
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -441,6 +442,65 @@ TEST_F(StoreCommandsTest, AnExportGoesThroughAPipe) {
   EXPECT_EQ(json.at("id"), id.Hex());
   EXPECT_EQ(json.at("bytes"), exported.out.size());
   EXPECT_EQ(json.at("was_there"), false);
+}
+
+TEST_F(StoreCommandsTest, CopySendsWhatTheOtherStoreLacks) {
+  const SnapshotId first = Commit(DraftOf("pacs", "one"), 1);
+  SnapshotDraft later = DraftOf("pacs", "two");
+  later.instant_ns += 1;
+  const SnapshotId second = Commit(later, 2, first);
+  EXPECT_EQ(
+      Run({"hold", second.Short(), "--until", "forever", "--reason", "kept", "--store", store_})
+          .status,
+      0);
+  const std::string other = Path("other");
+  // The newer one first: they are copied in the order that they were taken in.
+  const Outcome copied =
+      Run({"copy", second.Short(), first.Short(), "--to", other, "--store", store_});
+  EXPECT_EQ(copied.status, 0) << copied.err;
+  EXPECT_THAT(copied.out, testing::MatchesRegex(
+                              "snapshot " + first.Short() +
+                              " copied: 0 of 1 chunks were there, [0-9.]+ K?i?B sent\nsnapshot " +
+                              second.Short() + " copied: .* sent, 1 hold\n"));
+  EXPECT_THAT(Run({"verify", "--store", other}).out,
+              AllOf(HasSubstr("2 snapshots"), HasSubstr("nothing is damaged")));
+  EXPECT_THAT(Run({"hold", "--list", "--store", other}).out, HasSubstr("kept"));
+  EXPECT_THAT(Run({"diff", first.Short(), second.Short(), "--store", other}).out,
+              HasSubstr("1 block (4.00 KiB)"));
+  EXPECT_EQ(Run({"copy", first.Short(), "--to", other, "--store", store_}).out,
+            "snapshot " + first.Short() + " is in that store already\n");
+  const nlohmann::json json = nlohmann::json::parse(
+      Run({"copy", first.Short(), "--to", Path("third"), "--store", store_, "--json"}).out);
+  EXPECT_EQ(json[0].at("id"), first.Hex());
+  EXPECT_EQ(json[0].at("chunks"), 1);
+  EXPECT_EQ(json[0].at("was_there"), false);
+}
+
+TEST_F(StoreCommandsTest, ACopyThatIsInterruptedSaysThatItGoesOn) {
+  const SnapshotId id = Commit(DraftOf("pacs", "one"), 1);
+  const std::string other = Path("other");
+  const Outcome cut = Run({"copy", id.Hex(), "--to", other, "--store", store_}, [] {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    raise(SIGTERM);
+  });
+  EXPECT_EQ(cut.status, 1);
+  EXPECT_THAT(cut.err, HasSubstr("interrupted; the same command goes on"));
+  EXPECT_EQ(Run({"snapshots", "--store", other, "--json"}).out, "[]\n");
+  EXPECT_EQ(Run({"copy", id.Hex(), "--to", other, "--store", store_}).status, 0);
+}
+
+TEST_F(StoreCommandsTest, CopyNeedsWhatItNeeds) {
+  const SnapshotId id = Commit(DraftOf("pacs", "one"), 1);
+  EXPECT_EQ(Run({"copy", "--to", Path("other"), "--store", store_}).status, 2);
+  EXPECT_EQ(Run({"copy", id.Hex(), "--store", store_}).status, 2);
+  EXPECT_EQ(Run({"copy", "abcdef", "--to", Path("other"), "--store", store_}).status, 1);
+  EXPECT_FALSE(fs::exists(Path("other")));
+  fs::create_directories(Path("full/of something"));
+  EXPECT_THAT(Run({"copy", id.Hex(), "--to", Path("full"), "--store", store_}).err,
+              HasSubstr("is not empty"));
 }
 
 TEST_F(StoreCommandsTest, ExportAndImportNeedWhatTheyNeed) {
