@@ -482,7 +482,9 @@ Result<VerifyReport> VerifyStoreAndRecord(
     const std::function<void(const VerifyProgress&)>& progress) {
   VerifyCheckpoint checkpoint{.uid = core.header().uid, .begun_ns = RealtimeNs()};
   const bool whole = request.ids.empty();
-  if (whole && !request.restart) {
+  if (whole && request.restart) {
+    (void)RemoveVerifyCheckpoint(core.files()).ok();  // where nothing can be written, none is kept
+  } else if (whole) {
     checkpoint = ReadVerifyCheckpoint(core.files(), checkpoint.uid, checkpoint.begun_ns)
                      .value_or(std::move(checkpoint));
   }

@@ -106,6 +106,11 @@ TEST_F(StoreVerifyTest, WhatIsFoundAfterAnInterruptionIsWhatWasNotProvenYet) {
 
 TEST_F(StoreVerifyTest, FromTheBeginningWhenThatIsAskedFor) {
   Interrupt(4);
+  EXPECT_FALSE(VerifyAll(
+                   *store_, [] { return true; }, true)
+                   .ok());
+  EXPECT_FALSE(Checkpoint().has_value());
+  Interrupt(4);
   files_->FlipBit(Pack(1), 100, 1);
   EXPECT_THAT(VerifyAll(*store_, nullptr, true)->damages, SizeIs(1));
 }
