@@ -145,6 +145,23 @@ TEST_F(StoreVerifyTest, WhatANewSnapshotTakesOfAProvenPackIsRead) {
   EXPECT_THAT(report.damages[0].snapshots, UnorderedElementsAre(next.id));
 }
 
+TEST_F(StoreVerifyTest, WhatATableThatCouldNotBeReadLooksForIsReadOnceItCan) {
+  std::string table;
+  for (const std::string& path : files_->Paths()) {
+    const bool is_table =
+        path.starts_with("objects/") && files_->Bytes(path).size() > 100;  // the state is smaller
+    table = is_table ? path : table;
+  }
+  files_->FlipBit(table, 20, 1);
+  Interrupt(4);
+  ASSERT_THAT(Checkpoint()->packs, SizeIs(2));
+  files_->FlipBit(table, 20, 1);
+  files_->FlipBit(Pack(1), 100, 1);
+  const VerifyReport report = Resume();
+  ASSERT_THAT(report.damages, SizeIs(1)) << DamagesOf(report);
+  EXPECT_THAT(report.damages[0].snapshots, UnorderedElementsAre(snapshot_.id));
+}
+
 TEST_F(StoreVerifyTest, AChunkThatWasFoundElsewhereIsLookedForAgain) {
   // The tables of an import know other places: nothing is where they say.
   std::vector<uint8_t> bytes;
