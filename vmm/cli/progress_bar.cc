@@ -9,7 +9,7 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/cli/byte_count.h"
-#include "vmm/cli/duration.h"
+#include "vmm/base/duration.h"
 
 namespace pacsvisor {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "vmm/cli/byte_count.h"
 #include "vmm/cli/command.h"
-#include "vmm/cli/duration.h"
+#include "vmm/base/duration.h"
 #include "vmm/cli/interrupts.h"
 #include "vmm/cli/progress_bar.h"
 #include "vmm/cli/standard_streams.h"

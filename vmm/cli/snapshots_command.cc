@@ -9,7 +9,7 @@
 
 #include "vmm/cli/byte_count.h"
 #include "vmm/cli/command.h"
-#include "vmm/cli/duration.h"
+#include "vmm/base/duration.h"
 #include "vmm/cli/local_time.h"
 #include "vmm/cli/standard_streams.h"
 #include "vmm/cli/store_path.h"
