@@ -31,7 +31,8 @@ TEST(ScheduledGuest, KeepsWhatItsRulesSayAndWhatWasTakenByHand) {
                         .error_log = files.Path("errors")});
     guest.Expect("pacs-job tick");
     HostResult taken;
-    for (int attempt = 0; attempt < 100 && by_hand.empty(); ++attempt) {
+    for (int attempt = 0; attempt < 300 && by_hand.empty(); ++attempt) {
+      guest.Expect("pacs-job tick");
       taken = ask("snapshot linux --json --message 'by hand'");  // busy while one is being taken
       const auto json = nlohmann::json::parse(taken.output, nullptr, false);
       by_hand = taken.status == 0 ? json["result"].value("id", "") : "";
