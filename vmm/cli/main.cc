@@ -41,11 +41,13 @@ int main(int argc, char** argv) {
   AddSnapshotCommand(app, &status);
   AddSnapshotsCommand(app, &status);
   AddRestoreCommand(app, &status);
+  AddDiffCommand(app, &status);
   AddVerifyCommand(app, &status);
   AddPruneCommand(app, &status);
   AddHoldCommand(app, &status);
   AddExportCommand(app, &status);
   AddImportCommand(app, &status);
+  AddCopyCommand(app, &status);
   AddDiskCommand(app, &status);
   AddDoctorCommand(app, &status);
   try {

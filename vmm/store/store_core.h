@@ -25,14 +25,15 @@ namespace pacsvisor {
 
 // Choices of the writer that the format leaves free. Tests make them small.
 struct StoreTuning {
-  uint64_t pack_bytes = 256 * kMiB;     // a pack is closed when it passes this
-  size_t pending_entries = 512 * kKiB;  // entries in memory before they go to a file
-  size_t most_tables = 8;               // of a snapshot
-  size_t verified_chunks = 4 * kMiB;    // references in memory while verifying: 64 bytes each
-  std::string owner;                    // who locks the store, for those who find it locked
-  uint32_t lock_wait_ms = 0;            // for whoever has the lock
-  uint32_t prune_pause_ms = 0;          // in which others may take the lock from a prune
-  unsigned compact_below_percent = 50;  // a pack with less that is needed is rewritten
+  uint64_t pack_bytes = 256 * kMiB;        // a pack is closed when it passes this
+  size_t pending_entries = 512 * kKiB;     // entries in memory before they go to a file
+  size_t most_tables = 8;                  // of a snapshot
+  size_t verified_chunks = 4 * kMiB;       // references in memory while verifying: 64 bytes each
+  std::string owner;                       // who locks the store, for those who find it locked
+  uint32_t lock_wait_ms = 0;               // for whoever has the lock
+  uint32_t prune_pause_ms = 0;             // in which others may take the lock from a prune
+  unsigned compact_below_percent = 50;     // a pack with less that is needed is rewritten
+  uint64_t checkpoint_bytes = 256 * kMiB;  // verified between two notes of how far it is
 };
 
 class StoreCore {
