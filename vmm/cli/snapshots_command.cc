@@ -8,9 +8,9 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm/base/duration.h"
 #include "vmm/cli/byte_count.h"
 #include "vmm/cli/command.h"
-#include "vmm/cli/duration.h"
 #include "vmm/cli/local_time.h"
 #include "vmm/cli/standard_streams.h"
 #include "vmm/cli/store_path.h"
@@ -26,7 +26,8 @@ have; PAUSE: how long the guest stood still; DURABLE: how long until a power cut
 HELD: until which day no prune removes it (pacsvisor hold); VERIFIED: when it was last proven whole
 (pacsvisor verify).
 --verified-within warns, with exit status 1, of each machine whose newest snapshot that was ever proven
-whole is older than that: what could be gone back to for certain is too long ago.
+whole is older than that: what could be gone back to for certain is too long ago. Without it the same
+warning, with status 0, is of what the machine's own configuration asks ([schedule] verified_within).
 A running machine tells where its store is; of one that does not run, --store does.
 
 Examples:
@@ -36,6 +37,7 @@ Examples:
   pacsvisor snapshots pacs --json | jq -r '.[-1].id')";
 
 constexpr uint64_t kNsPerSecond = 1'000'000'000;
+constexpr uint64_t kNsPerUs = 1'000;
 
 struct ListOptions {
   std::string name;
@@ -188,40 +190,67 @@ Result<Listed> ListSnapshots(const ListOptions& options) {
   return list;
 }
 
-// The machines whose newest proven snapshot is older than `limit_seconds`, each with a sentence.
+// What is asked of a machine: --verified-within, or else its own configuration's as its newest
+// snapshot has it. 0: nothing.
+uint64_t VerifiedWithinNs(const SnapshotInfo& newest, std::optional<uint32_t> asked_seconds) {
+  if (asked_seconds.has_value()) {
+    return *asked_seconds * kNsPerSecond;
+  }
+  const auto text = newest.draft.texts.find("config");
+  if (text == newest.draft.texts.end()) {
+    return 0;
+  }
+  const ParsedConfig parsed = ParseConfigText(text->second, "");
+  return parsed.config.schedule ? parsed.config.schedule->verified_within_us * kNsPerUs : 0;
+}
+
+// The machines whose newest proven snapshot is too old, each with a sentence.
 std::vector<std::string> TooLongUnverified(const Listed& list, const std::string& machine,
-                                           uint64_t limit_seconds) {
-  std::map<std::string, uint64_t> newest_ns;  // by machine; 0: none was ever proven
+                                           std::optional<uint32_t> asked_seconds) {
+  struct Newest {
+    const SnapshotInfo* info = nullptr;
+    uint64_t verified_ns = 0;  // the instant of the newest one that was proven; 0: none was
+  };
+  std::map<std::string, Newest> machines;
   if (!machine.empty()) {
-    newest_ns[machine] = 0;
+    machines[machine] = {};
   }
   for (const ListedSnapshot& listed : list.snapshots) {
-    uint64_t& newest = newest_ns[listed.info.draft.machine];
-    newest = std::max(newest, listed.verified_ns == 0 ? 0 : listed.info.draft.instant_ns);
+    Newest& newest = machines[listed.info.draft.machine];
+    newest.info = &listed.info;
+    newest.verified_ns =
+        std::max(newest.verified_ns, listed.verified_ns == 0 ? 0 : listed.info.draft.instant_ns);
   }
   std::vector<std::string> warnings;
-  for (const auto& [name, instant_ns] : newest_ns) {
-    if (instant_ns == 0) {
+  for (const auto& [name, newest] : machines) {
+    const uint64_t limit_ns = newest.info == nullptr
+                                  ? asked_seconds.value_or(0) * kNsPerSecond
+                                  : VerifiedWithinNs(*newest.info, asked_seconds);
+    if (limit_ns == 0) {
+      continue;
+    }
+    if (newest.verified_ns == 0) {
       warnings.push_back(
           fmt::format("machine '{}' has no snapshot that was verified", Printable(name)));
-    } else if (list.now_ns - std::min(instant_ns, list.now_ns) > limit_seconds * kNsPerSecond) {
+    } else if (list.now_ns - std::min(newest.verified_ns, list.now_ns) > limit_ns) {
       warnings.push_back(fmt::format("machine '{}': its newest verified snapshot is of {}",
-                                     Printable(name), LocalTime(instant_ns)));
+                                     Printable(name), LocalTime(newest.verified_ns)));
     }
   }
-  if (newest_ns.empty()) {
+  if (machines.empty() && asked_seconds.has_value()) {
     warnings.push_back("the store has no snapshot");
   }
   return warnings;
 }
 
+// A failure only where it was asked for here.
 ExitStatus WarnOfUnverified(const Listed& list, const ListOptions& options,
-                            uint64_t limit_seconds) {
-  const std::vector<std::string> warnings = TooLongUnverified(list, options.name, limit_seconds);
+                            std::optional<uint32_t> asked_seconds) {
+  const std::vector<std::string> warnings = TooLongUnverified(list, options.name, asked_seconds);
   for (const std::string& warning : warnings) {
     Print(stderr, "pacsvisor: {}: take one if need be, and run pacsvisor verify\n", warning);
   }
-  return warnings.empty() ? ExitStatus::kDone : ExitStatus::kFailed;
+  return warnings.empty() || !asked_seconds.has_value() ? ExitStatus::kDone : ExitStatus::kFailed;
 }
 
 ExitStatus Snapshots(const ListOptions& options) {
@@ -252,8 +281,7 @@ ExitStatus Snapshots(const ListOptions& options) {
   } else {
     PrintSnapshotTable(list->snapshots);
   }
-  return limit_seconds.has_value() ? WarnOfUnverified(*list, options, *limit_seconds)
-                                   : ExitStatus::kDone;
+  return WarnOfUnverified(*list, options, limit_seconds);
 }
 
 }  // namespace

@@ -67,8 +67,10 @@ struct PruneRequest {
   KeepRules keep;       // no rule: no snapshot is removed, only what none needs
   std::string machine;  // whose snapshots alone may be removed; empty: every machine's, each by its
                         // own count
+  std::string with_text;  // not empty: only snapshots that carry this text are counted and removed
   bool dry_run = false;
-  uint64_t now_ns = 0;  // CLOCK_REALTIME, against which holds are checked; 0: asked for
+  std::function<bool()> cancelled;  // once true, the prune ends soon with kCancelled; may be empty
+  uint64_t now_ns = 0;              // CLOCK_REALTIME, against which holds are checked; 0: asked for
 };
 
 struct PruneReport {

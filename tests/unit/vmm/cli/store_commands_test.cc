@@ -304,6 +304,25 @@ TEST_F(StoreCommandsTest, SnapshotsWarnWhenTheNewestVerifiedOneIsTooOld) {
   EXPECT_GT(list[0].at("verified_ns"), 0);
 }
 
+TEST_F(StoreCommandsTest, SnapshotsWarnOfWhatTheMachinesOwnConfigurationAsks) {
+  SnapshotDraft draft = DraftOf("pacs", "scheduled");
+  draft.instant_ns = RealtimeNs() - 3600ull * 1'000'000'000;
+  draft.texts["config"] = "[schedule]\nevery = \"1h\"\nverified_within = \"2h\"\n";
+  Commit(draft, 1);
+  const Outcome never = Run({"snapshots", "--store", store_});
+  EXPECT_EQ(never.status, 0);
+  EXPECT_THAT(never.err, HasSubstr("machine 'pacs' has no snapshot that was verified"));
+  EXPECT_EQ(Run({"verify", "--store", store_}).status, 0);
+  EXPECT_EQ(Run({"snapshots", "--store", store_}).err, "");
+  // The newest one's counts, and what is asked here before it.
+  draft.instant_ns += 1;
+  draft.texts["config"] = "[schedule]\nevery = \"1h\"\nverified_within = \"30m\"\n";
+  Commit(draft, 2);
+  EXPECT_THAT(Run({"snapshots", "--store", store_}).err,
+              HasSubstr("newest verified snapshot is of"));
+  EXPECT_EQ(Run({"snapshots", "--store", store_, "--verified-within", "2h"}).err, "");
+}
+
 TEST_F(StoreCommandsTest, AVerifyThatIsInterruptedSaysThatItGoesOn) {
   Commit(DraftOf("pacs", "one"), 1);
   // Caught and not yet taken when the command begins.
