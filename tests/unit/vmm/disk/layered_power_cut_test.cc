@@ -4,7 +4,9 @@
 #include <fstream>
 #include <list>
 #include <random>
+#include <tuple>
 
+#include "tests/support/memory_block_source.h"
 #include "tests/support/power_cut_files.h"
 #include "tests/unit/vmm/disk/layered_disk_fixture.h"
 #include "tests/unit/vmm/disk/sector_oracle.h"
@@ -23,9 +25,16 @@ struct CutRequest : LayeredRequest {
   uint64_t flushable = 0;  // kFlush: changes up to here (by completion) become durable
 };
 
-class LayeredPowerCut : public testing::TestWithParam<uint64_t> {
+enum class CutBegin { kEmptyImage, kSource };
+
+class LayeredPowerCut : public testing::TestWithParam<std::tuple<uint64_t, CutBegin>> {
  protected:
-  LayeredPowerCut() { Open(); }
+  LayeredPowerCut() {
+    if (std::get<CutBegin>(GetParam()) == CutBegin::kSource) {
+      BeginFromSource();
+    }
+    Open();
+  }
   ~LayeredPowerCut() override { fixture_.Close(); }  // before its requests
 
   void Open() {
@@ -33,6 +42,17 @@ class LayeredPowerCut : public testing::TestWithParam<uint64_t> {
     const Status opened = fixture_.Open(engine_);
     CHECK(opened.ok(), "{}", opened.error().message());
     snapshot_ = Stage::kNone;
+  }
+
+  // Half of it zeroes; the other sectors hold numbers that no request has.
+  void BeginFromSource() {
+    std::vector<uint8_t> bytes(kCutBytes);
+    for (uint64_t sector = 0; sector < kCutSectors; ++sector) {
+      const uint64_t value = sector / 64 % 2 == 0 ? 0 : 1'000'000'000 + sector;
+      std::memcpy(bytes.data() + sector * kSectorSizeBytes, &value, sizeof(value));
+      oracle_.Restart(sector, value);
+    }
+    CHECK(fixture_.BeginFromSource(std::make_shared<MemoryBlockSource>(std::move(bytes))).ok());
   }
 
   void SubmitOne(bool flush) {
@@ -159,7 +179,7 @@ class LayeredPowerCut : public testing::TestWithParam<uint64_t> {
 
   enum class Stage { kNone, kPrepared, kFlipped };
 
-  std::mt19937_64 random_{GetParam()};
+  std::mt19937_64 random_{std::get<uint64_t>(GetParam())};
   LayeredDiskFixture fixture_{kCutBytes};
   std::shared_ptr<PowerCutFiles> engine_;
   std::list<CutRequest> requests_;
@@ -219,7 +239,10 @@ TEST_P(LayeredPowerCut, KeepsWhatWasFlushedNextToAFlip) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, LayeredPowerCut, testing::Range<uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, LayeredPowerCut,
+                         testing::Combine(testing::Range<uint64_t>(1, 9),
+                                          testing::Values(CutBegin::kEmptyImage,
+                                                          CutBegin::kSource)));
 
 }  // namespace
 }  // namespace pacsvisor
