@@ -34,8 +34,8 @@ Result<std::unique_ptr<BlockFetcher>> BlockFetcher::Create(std::shared_ptr<Block
   std::unique_ptr<BlockFetcher> fetcher(
       new BlockFetcher(std::move(source), std::move(disk), block_count, std::move(wake)));
   for (std::thread& thread : fetcher->threads_) {
-    thread = TRY(
-        StartThread(ThreadKind::kDiskIo, "disk-fetch", [self = fetcher.get()] { self->Run(); }));
+    thread =
+        TRY(StartThread(ThreadKind::kFault, "disk-fetch", [self = fetcher.get()] { self->Run(); }));
   }
   return fetcher;
 }

@@ -56,10 +56,14 @@ class LayeredDiskFixture {
                                     std::move(engine), std::move(layers), source_));
     return {};
   }
-  // Before the first Open: the disk's blocks are to be fetched from `source`.
+  // While it is closed: the disk's blocks are to be fetched from `source`, whatever the image
+  // holds, which is nothing good.
   Status BeginFromSource(std::shared_ptr<BlockSource> source) {
     source_ = std::move(source);
     const UniqueFd fd(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
+    const std::vector<uint8_t> garbage(size_bytes_, 0xa5);
+    CHECK(::pwrite(fd.get(), garbage.data(), garbage.size(), 0) ==
+          static_cast<ssize_t>(garbage.size()));
     const std::shared_ptr<LayerDirectory> layers = TRY(LayerDirectory::Open(path_));
     return layers->BeginFromSource(fd.get(), std::string(source_->name()));
   }
