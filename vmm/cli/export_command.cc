@@ -99,19 +99,6 @@ Result<ExportReport> ExportFile(const TransferOptions& options) {
                              : ExportToFile(*store, id, options.file);
 }
 
-Result<std::unique_ptr<Store>> OpenOrMakeStoreAt(const std::string& path) {
-  Result<std::unique_ptr<Store>> store = OpenStoreAt(path);
-  if (store.ok() || store.error().code() != ErrorCode::kNotFound) {
-    return store;
-  }
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
-    return Error::FromErrno(errno, "cannot make the store's directory {}", path);
-  }
-  const std::shared_ptr<StoreFiles> files = TRY(StoreFiles::OpenDirectory(path));
-  TRY(Store::Create(*files));
-  return OpenStoreAt(path);
-}
-
 Result<ImportReport> ImportFile(const TransferOptions& options) {
   UniqueFd file;
   int fd = STDIN_FILENO;

@@ -41,6 +41,8 @@ int main(int argc, char** argv) {
   AddSnapshotCommand(app, &status);
   AddSnapshotsCommand(app, &status);
   AddRestoreCommand(app, &status);
+  AddCopyCommand(app, &status);
+  AddDiffCommand(app, &status);
   AddVerifyCommand(app, &status);
   AddPruneCommand(app, &status);
   AddHoldCommand(app, &status);

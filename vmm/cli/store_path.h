@@ -14,4 +14,7 @@ Result<std::string> StorePathOfMachine(const std::string& name);
 // The store in a directory of the host.
 Result<std::unique_ptr<Store>> OpenStoreAt(const std::string& path);
 
+// The same; a new one where nothing is there, or an empty directory.
+Result<std::unique_ptr<Store>> OpenOrMakeStoreAt(const std::string& path);
+
 }  // namespace pacsvisor

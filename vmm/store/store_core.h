@@ -33,6 +33,9 @@ struct StoreTuning {
   uint32_t lock_wait_ms = 0;            // for whoever has the lock
   uint32_t prune_pause_ms = 0;          // in which others may take the lock from a prune
   unsigned compact_below_percent = 50;  // a pack with less that is needed is rewritten
+
+  // Verified between two notes of how far it is.
+  uint64_t checkpoint_bytes = 256 * kMiB;
 };
 
 class StoreCore {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <set>
 
 #include "vmm/base/log.h"
 #include "vmm/store/append_buffer.h"
@@ -11,6 +10,7 @@
 #include "vmm/store/chunk_packer.h"
 #include "vmm/store/export_format.h"
 #include "vmm/store/hold.h"
+#include "vmm/store/snapshot_arrival.h"
 #include "vmm/store/table_walk.h"
 
 namespace pacsvisor {
@@ -89,7 +89,7 @@ class Importer {
  public:
   Importer(StoreCore& core, const ByteSource& source,
            const std::function<void(const VerifyProgress&)>& progress)
-      : core_(core), files_(core.files()), stream_(source), progress_(progress) {}
+      : core_(core), files_(core.files()), stream_(source), progress_(progress), arrival_(core) {}
 
   Result<ImportReport> Run() {
     TRY(TakeRoot());
@@ -143,7 +143,9 @@ class Importer {
     TRY(TakeChunks(packer));
     TRY(TakeTrailer());
     TRY(CheckComplete(packer));
-    return Commit(packer);
+    TRY(arrival_.Commit(packer, root_.info.id, root_bytes_, holds_));
+    report_.stored_bytes = packer.stored_bytes();
+    return {};
   }
 
   // What comes next, `file_bytes` long, into a file under tmp/.
@@ -167,12 +169,13 @@ class Importer {
       return {};
     }
     Sha256Stream hash;
-    TRY(TakeFile(kStatePath, root_.state.file_bytes, &hash));
+    const std::string path = SnapshotArrival::kStatePath;
+    TRY(TakeFile(path, root_.state.file_bytes, &hash));
+    arrival_.Add(root_.state.name, path);
     if (hash.Value() != root_.state.name) {
       return Damaged("the state");
     }
-    const std::vector<uint8_t> bytes =
-        TRY(ReadWholeFile(files_, kStatePath, root_.state.file_bytes));
+    const std::vector<uint8_t> bytes = TRY(ReadWholeFile(files_, path, root_.state.file_bytes));
     return DecodeStateObject(bytes, root_.state.plain_bytes).ok() ? Status()
                                                                   : Status(Damaged("the state"));
   }
@@ -180,8 +183,9 @@ class Importer {
   Status TakeTables() {
     for (size_t i = 0; i < root_.tables.size(); ++i) {
       const TableRef& ref = root_.tables[i];
-      const std::string path = TablePath(i);
+      const std::string path = SnapshotArrival::TablePath(i);
       TRY(TakeFile(path, ref.file_bytes, nullptr));
+      arrival_.Add(ref.name, path);
       Result<std::shared_ptr<Table>> table = Table::Open(files_, path, ref);
       if (!table.ok()) {
         return table.error().code() == ErrorCode::kCorrupt ? Damaged("a table") : table.error();
@@ -308,63 +312,11 @@ class Importer {
     return {};
   }
 
-  // Packs, floor, objects, holds, root: each durable before what stands on it.
-  Status Commit(ChunkPacker& packer) {
-    TRY(packer.Seal());
-    report_.stored_bytes = packer.stored_bytes();
-    TRY(files_.SyncDirectory("packs"));
-    const uint32_t floor = TRY(core_.ReadFloor());
-    if (packer.has_packs() && packer.last_pack() > floor) {
-      TRY(core_.WriteFloor(packer.last_pack()));
-    }
-    if (root_.state.plain_bytes > 0) {
-      TRY(MoveToObjects(kStatePath, root_.state.name));
-    }
-    for (size_t i = 0; i < root_.tables.size(); ++i) {
-      TRY(MoveToObjects(TablePath(i), root_.tables[i].name));
-    }
-    for (const std::string& directory : object_directories_) {
-      TRY(files_.SyncDirectory(directory));
-    }
-    TRY(files_.SyncDirectory("objects"));
-    TRY(WriteHolds());
-    const std::string path = SnapshotPath(root_.info.id);
-    const Status written = WriteWholeFile(files_, path, root_bytes_);
-    const Status durable = written.ok() ? files_.SyncDirectory("snapshots") : written;
-    if (!durable.ok()) {
-      (void)files_.Remove(path).ok();  // nobody may find it after an error was reported
-    }
-    return durable;
-  }
-
-  Status MoveToObjects(const std::string& from, const Hash& name) {
-    const std::string path = ObjectPath(name);
-    const std::string directory = path.substr(0, path.rfind('/'));
-    TRY(files_.CreateDirectory(directory));
-    object_directories_.insert(directory);
-    return files_.Rename(from, path);
-  }
-
-  Status WriteHolds() {
-    if (holds_.empty()) {
-      return {};
-    }
-    TRY(files_.CreateDirectory("holds"));
-    TRY(files_.SyncDirectory("."));
-    for (const Hold& hold : holds_) {
-      TRY(WriteWholeFile(files_, HoldPath(hold.snapshot, hold.word), EncodeHold(hold)));
-    }
-    return files_.SyncDirectory("holds");
-  }
-
   void Tell() {
     if (progress_) {
       progress_({.bytes_done = stream_.taken_bytes(), .bytes_total = 0});
     }
   }
-
-  static std::string TablePath(size_t index) { return fmt::format("tmp/table-{}", index); }
-  static constexpr char kStatePath[] = "tmp/state";
 
   StoreCore& core_;
   StoreFiles& files_;
@@ -374,7 +326,7 @@ class Importer {
   SnapshotRoot root_;
   std::vector<std::shared_ptr<Table>> tables_;
   std::vector<Hold> holds_;
-  std::set<std::string> object_directories_;
+  SnapshotArrival arrival_;
   ImportReport report_;
 };
 
