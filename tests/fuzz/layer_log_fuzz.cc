@@ -2,7 +2,8 @@
 // what was left out at the end as torn changes nothing.
 //
 // Byte 0: flags. 1: a valid header goes in front. 2: the sums of what looks like batches are put
-// right, so that what is behind the check is reached.
+// right, so that what is behind the check is reached. 4: that header is of a disk with a source. 8:
+// of one whose name's sectors follow in the input, with their sum put right.
 #include <xxhash.h>
 
 #include <algorithm>
@@ -56,10 +57,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   std::vector<uint8_t> log;
   if ((data[0] & 1) != 0) {
-    log = EncodeLogHeader(
-        {.disk_bytes = kFuzzBlocks * kLayerBlockBytes, .base_identity = 1, .log_id = kFuzzLogId});
+    log = EncodeLogHeader({.disk_bytes = kFuzzBlocks * kLayerBlockBytes,
+                           .base_identity = 1,
+                           .log_id = kFuzzLogId,
+                           .source = (data[0] & 4) != 0 ? "source" : ""});
+    if ((data[0] & 8) != 0) {
+      log.resize(kLogSectorBytes);
+    }
   }
   log.insert(log.end(), data + 1, data + size);
+  if ((data[0] & 8) != 0 && log.size() >= 2 * kLogSectorBytes) {
+    const size_t at = 2 * kLogSectorBytes - 8;
+    StoreLe<uint64_t>(&log[at],
+                      XXH3_64bits_withSeed(&log[kLogSectorBytes], kLogSectorBytes - 8, kFuzzLogId));
+  }
   if ((data[0] & 2) != 0) {
     log.resize((log.size() + kLogSectorBytes - 1) & ~(kLogSectorBytes - 1));
     PutSumsRight(log);
@@ -76,11 +87,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Result<LayerLogEnd> second = Replay(log, again);
   CHECK(second.ok() && second->end_bytes == end->end_bytes &&
         second->next_sequence == end->next_sequence);
-  CHECK(map.layered_count() == again.layered_count());
+  CHECK(map.in_layers() == again.in_layers() && map.in_source() == again.in_source());
   for (uint64_t block = map.NextLayered(0); block < kFuzzBlocks;
        block = map.NextLayered(block + 1)) {
     const BlockPlace place = map.Get(block);
-    CHECK(place == again.Get(block) && place.layer() >= 1 && place.layer() <= kMaxLayers);
+    CHECK(place == again.Get(block) &&
+          (place == BlockPlace::Source() || (place.layer() >= 1 && place.layer() <= kMaxLayers)));
   }
   return 0;
 }

@@ -14,7 +14,7 @@ enum class ThreadKind {
   kDiskIo,    // reads and writes disk images where the host has no io_uring
   kControl,   // serves the control socket; pauses, saves
   kSnapshot,  // harvests dirty memory; reads and writes the files of a store
-  kFault,     // fetches pages of guest memory for who waits for them, and ahead
+  kFault,     // fetches pages of guest memory and blocks of disks for who waits, and ahead
 };
 
 inline constexpr std::array kThreadKinds = {

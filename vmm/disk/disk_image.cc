@@ -43,6 +43,14 @@ Status CheckType(const std::filesystem::path& path) {
 // the two.
 Status CheckLayers(const DiskImageOptions& options) {
   if ((!options.with_layers || options.read_only) && LayerDirectory::HoldsLayers(options.path)) {
+    const Result<std::string> source = LayerDirectory::SourceOf(options.path);
+    if (source.ok() && !source->empty()) {
+      return Error::Make(
+          ErrorCode::kBusy,
+          "disk image {} is not whole: it was restored, and what is missing is still "
+          "to be fetched from {}: run it once, writable, with pacsvisor, which does",
+          options.path.string(), *source);
+    }
     return Error::Make(ErrorCode::kBusy,
                        "disk image {} has layers that are not merged into it (its machine was "
                        "killed), in {}.layers: run it once, writable, with pacsvisor, which merges "

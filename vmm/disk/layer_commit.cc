@@ -19,6 +19,7 @@ void LayerCommit::UseLog(TransferFile file, uint64_t log_id, uint64_t next_seque
 }
 
 void LayerCommit::Changed(const PlaceChange& change) {
+  ++changes_;
   if (!pending_.empty()) {
     PlaceChange& last = pending_.back();
     if (last.place == change.place && last.first + last.count == change.first &&
@@ -40,6 +41,7 @@ void LayerCommit::Step() {
   error_number_ = 0;
   waiters_.swap(waiting_);
   round_.swap(pending_);
+  round_changes_ = changes_;
   recorded_ = 0;
   syncing_ = std::exchange(unsynced_, {});
   syncs_ = static_cast<size_t>(std::count(syncing_.begin(), syncing_.end(), true));
@@ -107,6 +109,7 @@ void LayerCommit::End(int error_number) {
   pending_.swap(round_);
   round_.clear();
   running_ = false;
+  recorded_changes_ = error_number == 0 ? round_changes_ : recorded_changes_;
   failed_ = error_number != 0;
   outcome_ = error_number;
 }

@@ -55,6 +55,10 @@ class LayerCommit {
   std::optional<int> TakeOutcome() { return std::exchange(outcome_, std::nullopt); }
 
   bool running() const { return running_; }
+  // How many changes there have been, and whether the first `number` of them are in the log,
+  // durably.
+  uint64_t change_count() const { return changes_; }
+  bool Recorded(uint64_t number) const { return recorded_changes_ >= number; }
   // Every change of place is in the log, durably, and nobody waits.
   bool settled() const { return !running_ && pending_.empty() && waiting_.empty(); }
 
@@ -88,6 +92,8 @@ class LayerCommit {
   uint64_t next_sequence_ = 1;
   uint64_t end_bytes_ = 0;
   std::array<bool, kMaxLayers + 1> unsynced_ = {};
+  uint64_t changes_ = 0;
+  uint64_t recorded_changes_ = 0;
   std::vector<PlaceChange> pending_;
   std::vector<void*> waiting_;
   bool asked_ = false;
@@ -101,7 +107,8 @@ class LayerCommit {
   std::array<bool, kMaxLayers + 1> syncing_ = {};
   std::vector<void*> waiters_;
   std::vector<PlaceChange> round_;
-  size_t recorded_ = 0;  // of round_
+  uint64_t round_changes_ = 0;  // those that had happened when it began
+  size_t recorded_ = 0;         // of round_
   size_t batch_size_ = 0;
   std::vector<uint8_t> batch_;
   iovec part_ = {};

@@ -1,6 +1,7 @@
 #include "vmm/disk/layer_directory.h"
 
 #include <fcntl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,11 +47,31 @@ Status ReadExactly(int fd, uint64_t offset_bytes, std::span<uint8_t> bytes) {
   return {};
 }
 
+LayerLogSource LogSourceOf(int fd, std::string name) {
+  const off_t size = ::lseek(fd, 0, SEEK_END);
+  return {.name = std::move(name),
+          .size_bytes = size < 0 ? 0 : static_cast<uint64_t>(size),
+          .read = [fd](uint64_t offset, std::span<uint8_t> bytes) {
+            return ReadExactly(fd, offset, bytes);
+          }};
+}
+
 }  // namespace
 
 bool LayerDirectory::HoldsLayers(const fs::path& image) {
   struct stat status {};
   return ::stat((DirectoryOf(image) / kLogName).c_str(), &status) == 0;
+}
+
+Result<std::string> LayerDirectory::SourceOf(const fs::path& image) {
+  const std::string path = (DirectoryOf(image) / kLogName).string();
+  const UniqueFd log(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!log.valid()) {
+    return errno == ENOENT ? Result<std::string>(std::string())
+                           : Error::FromErrno(errno, "cannot open {}", path);
+  }
+  LayerLogHeader header = TRY(ReadLogHeader(LogSourceOf(log.get(), path)));
+  return std::move(header.source);
 }
 
 Result<std::shared_ptr<LayerDirectory>> LayerDirectory::Open(const fs::path& image) {
@@ -123,6 +144,41 @@ Result<UniqueFd> LayerDirectory::CreateLog(const LayerLogHeader& header) {
   return log;
 }
 
+Status LayerDirectory::BeginFromSource(int fd, const std::string& source) {
+  if (source.empty() || source.size() > kMaxSourceNameBytes) {
+    return Error::Make(ErrorCode::kInvalidArgument,
+                       "{}: {} bytes for the name of what a disk is fetched from; 1 to {} can be",
+                       name_, source.size(), kMaxSourceNameBytes);
+  }
+  struct stat status {};
+  if (::fstat(fd, &status) != 0 || ::fsync(fd) != 0) {
+    return Error::FromErrno(errno, "cannot sync the image of {}", name_);
+  }
+  // A log that stands there is another disk's; and the layers of one must not be met.
+  if (::faccessat(directory_.get(), kLogName, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+    return Error::Make(ErrorCode::kBusy, "{} holds the layers of another disk", name_);
+  }
+  TRY(RemoveOrphans({}));
+  LayerLogHeader header{.disk_bytes = static_cast<uint64_t>(status.st_size),
+                        .base_identity = status.st_ino,
+                        .log_id = 0,
+                        .source = source};
+  if (::getrandom(&header.log_id, sizeof(header.log_id), 0) !=
+      static_cast<ssize_t>(sizeof(header.log_id))) {
+    return Error::FromErrno(errno, "getrandom");
+  }
+  (void)TRY(CreateLog(header));
+  Status synced = Sync();
+  // The directory's own name too.
+  if (synced.ok() && ::fsync(parent_.get()) != 0) {
+    synced = Error::FromErrno(errno, "cannot make the name of {} durable", name_);
+  }
+  if (!synced.ok()) {
+    (void)RemoveLog();
+  }
+  return synced;
+}
+
 Status LayerDirectory::Sync() {
   if (::fsync(directory_.get()) != 0) {
     return Error::FromErrno(errno, "cannot sync {}", name_);
@@ -164,12 +220,7 @@ Result<std::optional<LayerDirectory::Leftover>> LayerDirectory::Recover(
     return std::optional<Leftover>();
   }
   const int fd = leftover.log.get();
-  const off_t size = ::lseek(fd, 0, SEEK_END);
-  const LayerLogSource source{.name = name_ + "/" + kLogName,
-                              .size_bytes = size < 0 ? 0 : static_cast<uint64_t>(size),
-                              .read = [fd](uint64_t offset, std::span<uint8_t> bytes) {
-                                return ReadExactly(fd, offset, bytes);
-                              }};
+  const LayerLogSource source = LogSourceOf(fd, name_ + "/" + kLogName);
   leftover.header = TRY(ReadLogHeader(source));
   if (leftover.header.disk_bytes != expected.disk_bytes ||
       leftover.header.base_identity != expected.base_identity) {
@@ -193,8 +244,8 @@ Result<std::optional<LayerDirectory::Leftover>> LayerDirectory::Recover(
   if (::ftruncate(fd, static_cast<off_t>(leftover.end.end_bytes)) != 0 || ::fsync(fd) != 0) {
     return Error::FromErrno(errno, "cannot sync {}", source.name);
   }
-  for (uint64_t block = map.NextLayered(0); block < map.block_count();
-       block = map.NextLayered(block + 1)) {
+  for (uint64_t block = map.NextInLayers(0); block < map.block_count();
+       block = map.NextInLayers(block + 1)) {
     const uint8_t layer = map.Get(block).layer();
     if (!named[layer]) {
       named[layer] = true;

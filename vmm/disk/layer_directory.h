@@ -31,6 +31,10 @@ class LayerDirectory {
   // Whether `image` has layers that are not merged into it.
   static bool HoldsLayers(const std::filesystem::path& image);
 
+  // What `image` still fetches its blocks from, as its log's header says (LayerLogHeader::source);
+  // empty: nothing, or there is no log.
+  static Result<std::string> SourceOf(const std::filesystem::path& image);
+
   // That of `image`, made when missing. It is removed with this object when it is empty then.
   static Result<std::shared_ptr<LayerDirectory>> Open(const std::filesystem::path& image);
   ~LayerDirectory();
@@ -42,6 +46,10 @@ class LayerDirectory {
   Result<LayerFile> CreateLayer(uint8_t layer, uint64_t size_bytes, bool direct);
   // A new log that holds its header, in place of none.
   Result<UniqueFd> CreateLog(const LayerLogHeader& header);
+  // The disk of the new, empty image `fd` is what `source` holds (BlockSource::name), from now on
+  // and durably: its blocks are fetched by whoever runs it. There is no log yet. On failure the
+  // image is an empty one.
+  Status BeginFromSource(int fd, const std::string& source);
   // Names made and removed so far outlive a power cut.
   Status Sync();
   Status RemoveLayer(uint8_t layer);

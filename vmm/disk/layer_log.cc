@@ -16,14 +16,43 @@ namespace {
 
 constexpr std::string_view kHeaderMagic = "PVLAYMAP";
 constexpr std::string_view kBatchMagic = "PVMB";
-constexpr uint32_t kLogVersion = 1;
-constexpr size_t kHeaderSumAt = kLogSectorBytes - 8;
+constexpr uint32_t kPlainVersion = 1;
+constexpr uint32_t kSourceVersion = 2;
+constexpr size_t kSumBytes = 8;
+constexpr size_t kHeaderSumAt = kLogSectorBytes - kSumBytes;
 constexpr size_t kBatchHeaderBytes = 24;
 constexpr size_t kEntryBytes = 16;
 constexpr uint64_t kScanBytes = 1 << 20;
 
 bool HasMagic(std::span<const uint8_t> bytes, std::string_view magic) {
   return std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
+}
+
+// The sectors behind the first that hold a source's name.
+uint64_t NameBytes(uint64_t name_bytes) {
+  return name_bytes == 0 ? 0 : AlignUp<uint64_t>(name_bytes + kSumBytes, kLogSectorBytes);
+}
+
+uint64_t NameSum(std::span<const uint8_t> sectors, uint64_t log_id) {
+  return XXH3_64bits_withSeed(sectors.data(), sectors.size() - kSumBytes, log_id);
+}
+
+Error HeaderFails(const LayerLogSource& source) {
+  return Error::Make(ErrorCode::kCorrupt, "{}: its header fails its check", source.name);
+}
+
+Result<std::string> ReadSourceName(const LayerLogSource& source, uint32_t name_bytes,
+                                   uint64_t log_id) {
+  if (name_bytes == 0 || name_bytes > kMaxSourceNameBytes ||
+      NameBytes(name_bytes) > source.size_bytes - kLogSectorBytes) {
+    return HeaderFails(source);
+  }
+  std::vector<uint8_t> sectors(NameBytes(name_bytes));
+  TRY(source.read(kLogSectorBytes, sectors));
+  if (LoadLe<uint64_t>(&sectors[sectors.size() - kSumBytes]) != NameSum(sectors, log_id)) {
+    return HeaderFails(source);
+  }
+  return std::string(sectors.begin(), sectors.begin() + name_bytes);
 }
 
 uint64_t BatchBytes(uint64_t entries) {
@@ -107,16 +136,26 @@ Result<std::optional<uint64_t>> FindLaterBatch(const LayerLogSource& source, uin
 
 }  // namespace
 
+uint64_t LayerLogHeader::size_bytes() const { return kLogSectorBytes + NameBytes(source.size()); }
+
 std::vector<uint8_t> EncodeLogHeader(const LayerLogHeader& header) {
-  std::vector<uint8_t> sector(kLogSectorBytes);
-  std::memcpy(sector.data(), kHeaderMagic.data(), kHeaderMagic.size());
-  StoreLe<uint32_t>(&sector[8], kLogVersion);
-  StoreLe<uint32_t>(&sector[12], kLayerBlockBytes);
-  StoreLe<uint64_t>(&sector[16], header.disk_bytes);
-  StoreLe<uint64_t>(&sector[24], header.base_identity);
-  StoreLe<uint64_t>(&sector[32], header.log_id);
-  StoreLe<uint64_t>(&sector[kHeaderSumAt], XXH3_64bits(sector.data(), kHeaderSumAt));
-  return sector;
+  const size_t name_bytes = header.source.size();
+  CHECK(name_bytes <= kMaxSourceNameBytes, "{} bytes of a source's name", name_bytes);
+  std::vector<uint8_t> bytes(header.size_bytes());
+  std::memcpy(bytes.data(), kHeaderMagic.data(), kHeaderMagic.size());
+  StoreLe<uint32_t>(&bytes[8], name_bytes == 0 ? kPlainVersion : kSourceVersion);
+  StoreLe<uint32_t>(&bytes[12], kLayerBlockBytes);
+  StoreLe<uint64_t>(&bytes[16], header.disk_bytes);
+  StoreLe<uint64_t>(&bytes[24], header.base_identity);
+  StoreLe<uint64_t>(&bytes[32], header.log_id);
+  StoreLe<uint32_t>(&bytes[40], static_cast<uint32_t>(name_bytes));
+  StoreLe<uint64_t>(&bytes[kHeaderSumAt], XXH3_64bits(bytes.data(), kHeaderSumAt));
+  if (name_bytes != 0) {
+    const std::span<uint8_t> sectors = std::span(bytes).subspan(kLogSectorBytes);
+    std::memcpy(sectors.data(), header.source.data(), name_bytes);
+    StoreLe<uint64_t>(&sectors[sectors.size() - kSumBytes], NameSum(sectors, header.log_id));
+  }
+  return bytes;
 }
 
 std::vector<uint8_t> EncodeLogBatch(uint64_t log_id, uint64_t sequence,
@@ -128,7 +167,8 @@ std::vector<uint8_t> EncodeLogBatch(uint64_t log_id, uint64_t sequence,
   StoreLe<uint64_t>(&batch[8], sequence);
   uint8_t* entry = &batch[kBatchHeaderBytes];
   for (const PlaceChange& change : changes) {
-    CHECK(change.count <= std::numeric_limits<uint32_t>::max(), "{} blocks", change.count);
+    CHECK(change.count <= std::numeric_limits<uint32_t>::max() && !change.place.source(),
+          "{} blocks to place {}", change.count, change.place.layer());
     StoreLe<uint64_t>(entry, change.first);
     StoreLe<uint32_t>(entry + 8, static_cast<uint32_t>(change.count));
     entry[12] = change.place.layer();
@@ -148,23 +188,32 @@ Result<LayerLogHeader> ReadLogHeader(const LayerLogSource& source) {
   TRY(source.read(0, sector));
   if (!HasMagic(sector, kHeaderMagic) ||
       LoadLe<uint64_t>(&sector[kHeaderSumAt]) != XXH3_64bits(sector.data(), kHeaderSumAt)) {
-    return Error::Make(ErrorCode::kCorrupt, "{}: its header fails its check", source.name);
+    return HeaderFails(source);
   }
   const uint32_t version = LoadLe<uint32_t>(&sector[8]);
-  if (version != kLogVersion || LoadLe<uint32_t>(&sector[12]) != kLayerBlockBytes) {
+  if ((version != kPlainVersion && version != kSourceVersion) ||
+      LoadLe<uint32_t>(&sector[12]) != kLayerBlockBytes) {
     return Error::Make(ErrorCode::kUnsupported,
                        "{}: written by another pacsvisor (version {}, blocks of {} bytes); run the "
                        "image once with that one",
                        source.name, version, LoadLe<uint32_t>(&sector[12]));
   }
-  return LayerLogHeader{.disk_bytes = LoadLe<uint64_t>(&sector[16]),
+  LayerLogHeader header{.disk_bytes = LoadLe<uint64_t>(&sector[16]),
                         .base_identity = LoadLe<uint64_t>(&sector[24]),
-                        .log_id = LoadLe<uint64_t>(&sector[32])};
+                        .log_id = LoadLe<uint64_t>(&sector[32]),
+                        .source = {}};
+  if (version == kSourceVersion) {
+    header.source = TRY(ReadSourceName(source, LoadLe<uint32_t>(&sector[40]), header.log_id));
+  }
+  return header;
 }
 
 Result<LayerLogEnd> ReplayLog(const LayerLogSource& source, const LayerLogHeader& header,
                               BlockMap& map) {
-  LayerLogEnd end;
+  LayerLogEnd end{.next_sequence = 1, .end_bytes = header.size_bytes()};
+  if (!header.source.empty()) {
+    map.SetAllInSource();
+  }
   while (true) {
     const std::optional<Batch> batch = TRY(ReadBatch(source, end.end_bytes, header.log_id));
     if (!batch.has_value() || batch->sequence != end.next_sequence) {

@@ -196,6 +196,35 @@ class RequestPlanner {
   uint64_t copied_ = 0;
 };
 
+bool IsZero(std::span<const uint8_t> bytes) {
+  return std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; });
+}
+
+// Shorter runs are written: punching them costs the host more than it saves.
+constexpr uint64_t kLeastHoleBytes = 16 * kLayerBlockBytes;
+
+// How many bytes of zeroes `bytes` begins with, in whole blocks; 0 when they are too few.
+uint64_t ZeroBytes(std::span<const uint8_t> bytes) {
+  uint64_t size = 0;
+  while (size < bytes.size()) {
+    const uint64_t block = std::min<uint64_t>(kLayerBlockBytes, bytes.size() - size);
+    if (!IsZero(bytes.subspan(size, block))) {
+      break;
+    }
+    size += block;
+  }
+  return size >= kLeastHoleBytes || size == bytes.size() ? size : 0;
+}
+
+// How many bytes come before the next run of zeroes that is long enough.
+uint64_t DataBytes(std::span<const uint8_t> bytes) {
+  uint64_t size = 0;
+  while (size < bytes.size() && ZeroBytes(bytes.subspan(size)) == 0) {
+    size += std::min<uint64_t>(kLayerBlockBytes, bytes.size() - size);
+  }
+  return size;
+}
+
 }  // namespace
 
 void LayerPlan::Clear() {
@@ -218,38 +247,66 @@ void PlanRequest(const BlockRequest& request, const BlockMap& map, uint8_t targe
   }
 }
 
-void PlanMerge(uint64_t first, uint64_t count, const BlockMap& map, uint64_t disk_bytes,
-               LayerPlan& plan) {
+void PlanMerge(MergeOf what, uint64_t first, uint64_t count, const BlockMap& map,
+               uint64_t disk_bytes, LayerPlan& plan) {
   const uint64_t end = first + count;
   for (uint64_t block = first; block < end;) {
     const uint64_t run = map.Run(block, end);
     const BlockPlace place = map.Get(block);
-    const uint64_t offset = block * kLayerBlockBytes;
-    const uint64_t size = std::min(disk_bytes, (block + run) * kLayerBlockBytes) - offset;
-    LayerMove write{.operation = BlockOperation::kWriteZeroes,
-                    .may_unmap = place.kind() == BlockPlace::Kind::kUnmapped,
-                    .layer = 0,
-                    .offset_bytes = offset,
-                    .size_bytes = size};
-    if (!place.reads_zeroes() && !place.base()) {
-      if (plan.memory == nullptr) {
-        Allocate(plan, count * kLayerBlockBytes);
+    const bool wanted = !place.base() && place.source() == (what != MergeOf::kLayers);
+    if (wanted) {
+      const uint64_t offset = block * kLayerBlockBytes;
+      const uint64_t size = std::min(disk_bytes, (block + run) * kLayerBlockBytes) - offset;
+      // Zeroes are written also where they come from the source: the image may hold there what a
+      // change left that was never recorded.
+      LayerMove write{.operation = BlockOperation::kWriteZeroes,
+                      .may_unmap = place.kind() == BlockPlace::Kind::kUnmapped ||
+                                   what == MergeOf::kSourceZeroes,
+                      .layer = 0,
+                      .offset_bytes = offset,
+                      .size_bytes = size};
+      if (!place.reads_zeroes() && what != MergeOf::kSourceZeroes) {
+        if (plan.memory == nullptr) {
+          Allocate(plan, count * kLayerBlockBytes);
+        }
+        const iovec part{plan.memory.get() + (block - first) * kLayerBlockBytes, size};
+        plan.reads.push_back({.operation = BlockOperation::kRead,
+                              .layer = place.layer(),
+                              .offset_bytes = offset,
+                              .size_bytes = size,
+                              .iovecs = {part}});
+        write.operation = BlockOperation::kWrite;
+        write.iovecs = {part};
       }
-      const iovec part{plan.memory.get() + (block - first) * kLayerBlockBytes, size};
-      plan.reads.push_back({.operation = BlockOperation::kRead,
-                            .layer = place.layer(),
-                            .offset_bytes = offset,
-                            .size_bytes = size,
-                            .iovecs = {part}});
-      write.operation = BlockOperation::kWrite;
-      write.iovecs = {part};
-    }
-    if (!place.base()) {
       plan.writes.push_back(std::move(write));
       plan.changes.push_back({block, run, BlockPlace::Base()});
     }
     block += run;
   }
+}
+
+void PunchFetchedZeroes(LayerPlan& plan) {
+  std::vector<LayerMove> writes;
+  for (const LayerMove& write : plan.writes) {
+    auto* bytes = static_cast<uint8_t*>(write.iovecs.front().iov_base);
+    for (uint64_t at = 0; at < write.size_bytes;) {
+      const uint64_t zeroes = ZeroBytes({bytes + at, write.size_bytes - at});
+      LayerMove part{.operation = BlockOperation::kWriteZeroes,
+                     .may_unmap = true,
+                     .layer = 0,
+                     .offset_bytes = write.offset_bytes + at,
+                     .size_bytes = zeroes};
+      if (zeroes == 0) {
+        part.operation = BlockOperation::kWrite;
+        part.may_unmap = false;
+        part.size_bytes = DataBytes({bytes + at, write.size_bytes - at});
+        part.iovecs = {{bytes + at, part.size_bytes}};
+      }
+      at += part.size_bytes;
+      writes.push_back(std::move(part));
+    }
+  }
+  plan.writes = std::move(writes);
 }
 
 std::vector<iovec> SliceIovecs(std::span<const iovec> iovecs, uint64_t offset_bytes,

@@ -56,9 +56,18 @@ struct LayerPlan {
 void PlanRequest(const BlockRequest& request, const BlockMap& map, uint8_t target,
                  uint64_t disk_bytes, LayerPlan& plan);
 
-// Moves blocks [first, first + count) to the base: those that are not there yet.
-void PlanMerge(uint64_t first, uint64_t count, const BlockMap& map, uint64_t disk_bytes,
-               LayerPlan& plan);
+// What a piece of merging moves to the base, and nothing else.
+enum class MergeOf : uint8_t {
+  kLayers,        // blocks that are in layers
+  kSource,        // blocks that are in the source
+  kSourceZeroes,  // the same, where the source is known to hold zeroes
+};
+// Of blocks [first, first + count).
+void PlanMerge(MergeOf what, uint64_t first, uint64_t count, const BlockMap& map,
+               uint64_t disk_bytes, LayerPlan& plan);
+// When the reads of a merge of kSource are done: long runs of zeroes that came from the source are
+// not written as data, so that the image stays as sparse as it was.
+void PunchFetchedZeroes(LayerPlan& plan);
 
 // The bytes [offset, offset + size) of what `iovecs` name.
 std::vector<iovec> SliceIovecs(std::span<const iovec> iovecs, uint64_t offset_bytes,

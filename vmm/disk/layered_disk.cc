@@ -31,19 +31,23 @@ Status Watch(int epoll, int fd) {
 
 }  // namespace
 
-Result<std::unique_ptr<LayeredDisk>> LayeredDisk::Create(
-    std::shared_ptr<const DiskImage> image, std::shared_ptr<IoEngine> engine,
-    std::shared_ptr<LayerDirectory> directory) {
+Result<std::unique_ptr<LayeredDisk>> LayeredDisk::Create(std::shared_ptr<const DiskImage> image,
+                                                         std::shared_ptr<IoEngine> engine,
+                                                         std::shared_ptr<LayerDirectory> directory,
+                                                         std::shared_ptr<BlockSource> source) {
   std::unique_ptr<LayeredDisk> disk(new LayeredDisk(std::move(image), std::move(engine),
-                                                    std::move(directory), TRY(EventFd::Create())));
+                                                    std::move(directory), TRY(EventFd::Create()),
+                                                    std::move(source)));
   TRY(disk->Start());
   return disk;
 }
 
 LayeredDisk::LayeredDisk(std::shared_ptr<const DiskImage> image, std::shared_ptr<IoEngine> engine,
-                         std::shared_ptr<LayerDirectory> directory, EventFd event)
+                         std::shared_ptr<LayerDirectory> directory, EventFd event,
+                         std::shared_ptr<BlockSource> source)
     : image_(std::move(image)),
       directory_(std::move(directory)),
+      source_(std::move(source)),
       name_(image_->path().string()),
       map_blocks_(DivideRoundUp<uint64_t>(image_->size_bytes(), kBlockBytes)),
       event_(std::move(event)),
@@ -79,6 +83,7 @@ Status LayeredDisk::TakeOverLeftover() {
   if (!leftover.has_value()) {
     return {};
   }
+  TRY(CheckSource(leftover->header.source));
   TRY(janitor_.Start());
   for (uint8_t layer = 1; layer <= kMaxLayers; ++layer) {
     LayerFile& file = leftover->layers[layer];
@@ -95,10 +100,35 @@ Status LayeredDisk::TakeOverLeftover() {
   commit_.UseLog(log_file_, leftover->header.log_id, leftover->end.next_sequence,
                  leftover->end.end_bytes);
   layered_ = true;
-  Log(LogLevel::kWarning,
-      "disk {}: {} blocks are in layers that its last machine did not merge; they are merged now",
-      name_, map_.layered_count());
+  if (map_.in_layers() > 0) {
+    Log(LogLevel::kWarning,
+        "disk {}: {} blocks are in layers that its last machine did not merge; they are merged now",
+        name_, map_.in_layers());
+  }
+  if (map_.in_source() > 0) {
+    needs_source_ = true;
+    fetcher_ = TRY(BlockFetcher::Create(source_, name_, map_blocks_, [this] { Wake(); }));
+  }
   Wake();
+  return {};
+}
+
+// A block from anywhere else would be a wrong one.
+Status LayeredDisk::CheckSource(const std::string& recorded) {
+  if (map_.in_source() == 0) {
+    return {};
+  }
+  if (source_ == nullptr) {
+    return Error::Make(ErrorCode::kNotFound,
+                       "disk {}: {} of its {} blocks are not fetched yet from {}, which is not at "
+                       "hand; the disk is not whole without it",
+                       name_, map_.in_source(), map_blocks_, recorded);
+  }
+  if (source_->name() != recorded) {
+    return Error::Make(ErrorCode::kInvalidArgument,
+                       "disk {}: its blocks are fetched from {}, and not from {}", name_, recorded,
+                       source_->name());
+  }
   return {};
 }
 
@@ -244,7 +274,8 @@ LayeredDisk::Operation& LayeredDisk::Plan(BlockRequest& request) {
     if (active_ != 0) {
       return operation;
     }
-    PlanMerge(request.offset_bytes / kBlockBytes,
+    operation.merge_of = WhatIsMerged(request);
+    PlanMerge(operation.merge_of, request.offset_bytes / kBlockBytes,
               DivideRoundUp<uint64_t>(request.size_bytes, kBlockBytes), map_, size_bytes(),
               operation.plan);
   } else if (!operation.direct && request.operation != BlockOperation::kFlush) {
@@ -296,6 +327,17 @@ void LayeredDisk::Launch(Operation& operation) {
 void LayeredDisk::StartMoves(Operation& operation, std::vector<LayerMove>& moves) {
   operation.transfers = moves.size();
   for (const LayerMove& move : moves) {
+    if (move.layer == kSourceLayer) {
+      CHECK(move.operation == BlockOperation::kRead);
+      const std::span<const iovec> iovecs =
+          move.request_iovecs ? operation.request->iovecs : std::span<const iovec>(move.iovecs);
+      fetcher_->Start({.offset_bytes = move.offset_bytes,
+                       .size_bytes = move.size_bytes,
+                       .iovecs = {iovecs.begin(), iovecs.end()},
+                       .background = operation.merge,
+                       .owner = static_cast<TransferOwner*>(&operation)});
+      continue;
+    }
     runner_.Start({.operation = move.operation,
                    .may_unmap = move.may_unmap,
                    .file = files_[move.layer],
@@ -314,6 +356,9 @@ void LayeredDisk::TransferDone(Operation& operation, int error_number) {
   }
   if (!operation.writing && operation.error_number == 0 && !operation.plan.writes.empty()) {
     operation.writing = true;
+    if (operation.merge && operation.merge_of == MergeOf::kSource) {
+      PunchFetchedZeroes(operation.plan);
+    }
     RunOverlays(*operation.request, operation.plan);
     StartMoves(operation, operation.plan.writes);
     return;
@@ -333,6 +378,7 @@ size_t LayeredDisk::Poll() {
   for (const TransferRunner::Finished& finished : finished_) {
     static_cast<TransferOwner*>(finished.owner)->TransferDone(finished.error_number);
   }
+  PollFetches();
   size_t count = 0;
   do {
     count += Land();
@@ -345,6 +391,21 @@ size_t LayeredDisk::Poll() {
   } while (!landed_.empty() || commit_.has_done());
   runner_.Kick();
   return count;
+}
+
+void LayeredDisk::PollFetches() {
+  if (fetcher_ == nullptr) {
+    return;
+  }
+  fetched_.clear();
+  const std::optional<BlockFetcher::Zeroes> zeroes = fetcher_->Poll(fetched_);
+  if (zeroes.has_value()) {
+    const MutexLock lock(mutex_);
+    known_zeroes_ = *zeroes;
+  }
+  for (const BlockFetcher::Finished& fetched : fetched_) {
+    fetched.owner->TransferDone(fetched.error_number);
+  }
 }
 
 // Lets arrive what has come to its end; returns how many of the guest's requests that were.
@@ -377,6 +438,7 @@ size_t LayeredDisk::Land() {
     if (round.has_value()) {
       // A round that succeeds is a reason to try again what failed.
       merge_error_ = *round;
+      fetch_error_ = *round == 0 ? 0 : fetch_error_;
     }
     for (Operation* operation : landing_) {
       count += LandOne(*operation) ? 1 : 0;
@@ -452,7 +514,10 @@ void LayeredDisk::Finish(Operation& operation) {
     for (MergeSlot& slot : merge_slots_) {
       slot.in_use = slot.in_use && &slot.request != &request;
     }
-    merge_error_ = operation.error_number != 0 ? operation.error_number : merge_error_;
+    if (operation.error_number != 0) {
+      const bool fetch = operation.merge_of == MergeOf::kSource && !operation.writing;
+      (fetch ? fetch_error_ : merge_error_) = operation.error_number;
+    }
   } else {
     MarkDirty(request);
     gate_.Arrive(request);
@@ -515,7 +580,7 @@ void LayeredDisk::MarkDirty(const BlockRequest& request) {
 void LayeredDisk::Report(const Operation& operation) {
   if (operation.error_number != 0) {
     log_.Log(LogLevel::kError, "disk {}: {}{}", name_,
-             operation.merge ? "merging layers into the image: " : "",
+             operation.merge ? "bringing blocks into the image: " : "",
              FailureOf(*operation.request, operation.error_number).message());
   }
 }

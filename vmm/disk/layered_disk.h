@@ -7,6 +7,10 @@
 // base as well, in small pieces that queue up among the guest's requests. When nothing is left the
 // layers' files go, and the image is the whole truth again.
 //
+// A disk that was begun from a source (LayerDirectory::BeginFromSource) has its blocks there until
+// they are fetched, by the guest's requests or by merging, which goes on with them when the layers
+// are home. A fetch that fails is an I/O error of the request that needed it.
+//
 // Threads: BlockBackend and SealedView say. Prepare, Release and MergeAll hand over to the worker
 // through wait_fd. mutex_ is never held across a system call but those that allocate memory.
 #pragma once
@@ -24,7 +28,9 @@
 #include "vmm/base/log.h"
 #include "vmm/base/thread_annotations.h"
 #include "vmm/disk/block_backend.h"
+#include "vmm/disk/block_fetcher.h"
 #include "vmm/disk/block_map.h"
+#include "vmm/disk/block_source.h"
 #include "vmm/disk/completion_gate.h"
 #include "vmm/disk/disk_image.h"
 #include "vmm/disk/image_end.h"
@@ -45,9 +51,12 @@ class LayeredDisk : public BlockBackend, public SealedView {
   // One disk at a time uses an image, an engine and a directory; all may outlive it and serve the
   // next. `directory` null: there is no place for layers (a block device, a read-only image), and
   // Prepare says so. Left-over layers (of a machine that was killed) are taken over, and merged.
+  // `source`: made from what LayerDirectory::SourceOf says, null where that is empty. kNotFound:
+  // blocks are still to be fetched, and none is given; kInvalidArgument: it is another one.
   static Result<std::unique_ptr<LayeredDisk>> Create(std::shared_ptr<const DiskImage> image,
                                                      std::shared_ptr<IoEngine> engine,
-                                                     std::shared_ptr<LayerDirectory> directory);
+                                                     std::shared_ptr<LayerDirectory> directory,
+                                                     std::shared_ptr<BlockSource> source = nullptr);
   // Waits for what is in flight. Layers that are not merged stay, for the next to take over.
   ~LayeredDisk() override;
 
@@ -79,12 +88,21 @@ class LayeredDisk : public BlockBackend, public SealedView {
   void Release() override;
   void Return(std::span<const uint64_t> words) override { dirty_.Return(words); }
 
+  enum class SourceBlocks {
+    kFetch,  // all: the image is the disk afterwards
+    kLeave,  // they stay where they are, for the next who runs the image
+  };
   // A clean end, with no worker running any more: all layers into the base and their files away.
   // Returns when that is done (a view is released first), or with what the host refused.
-  Status MergeAll();
+  Status MergeAll(SourceBlocks source_blocks = SourceBlocks::kFetch);
 
   // Layers with blocks that are not merged, the active one among them. Any thread; a moving value.
   unsigned layer_count() const;
+  // Blocks that are not fetched yet. Any thread; a moving value.
+  uint64_t blocks_in_source() const;
+  // Whether whoever comes after a power cut would still need the source. False is for good. Any
+  // thread.
+  bool needs_source() const;
 
  private:
   // A request on its way, or a piece of merging.
@@ -95,6 +113,7 @@ class LayeredDisk : public BlockBackend, public SealedView {
     BlockRequest* request = nullptr;
     bool direct = false;  // verbatim to the image: there was no layer when it started
     bool merge = false;
+    MergeOf merge_of = MergeOf::kLayers;
     uint8_t target = 0;  // where its changes go: what was active when it started
     uint64_t epoch = 0;  // when it started
     LayerPlan plan;
@@ -104,6 +123,7 @@ class LayeredDisk : public BlockBackend, public SealedView {
   };
   struct MergeSlot {
     BlockRequest request;
+    MergeOf what = MergeOf::kLayers;
     bool in_use = false;
   };
   struct Layer {
@@ -122,15 +142,18 @@ class LayeredDisk : public BlockBackend, public SealedView {
   };
 
   static constexpr uint64_t kMergeBlocks = 64;
-  static constexpr unsigned kMergesIdle = 4;  // in flight while the guest is quiet: 1 MiB
+  static constexpr uint64_t kMergeZeroBlocks = 4096;  // nothing is moved for these: 16 MiB
+  static constexpr unsigned kMergesIdle = 4;          // in flight while the guest is quiet: 1 MiB
   static constexpr unsigned kMergesBusy = 1;
   static constexpr uint64_t kBlocksAtOnce = 4096;  // under one hold of the lock
   static constexpr uint32_t kPrepareTimeoutMs = 30'000;
 
   LayeredDisk(std::shared_ptr<const DiskImage> image, std::shared_ptr<IoEngine> engine,
-              std::shared_ptr<LayerDirectory> directory, EventFd event);
+              std::shared_ptr<LayerDirectory> directory, EventFd event,
+              std::shared_ptr<BlockSource> source);
   Status Start();
   Status TakeOverLeftover();
+  Status CheckSource(const std::string& recorded) REQUIRES(mutex_);
   Result<TransferFile> AddToEngine(int buffered, int direct);
   void RemoveFromEngine(TransferFile& file);
   LayerLogHeader ExpectedHeader() const;
@@ -143,6 +166,7 @@ class LayeredDisk : public BlockBackend, public SealedView {
   void StartMoves(Operation& operation, std::vector<LayerMove>& moves);
   bool BehindEnd(const Operation& operation) const;
   void TransferDone(Operation& operation, int error_number);
+  void PollFetches();
   size_t Land();
   bool LandOne(Operation& operation) REQUIRES(mutex_);
   void ApplyChanges(const Operation& operation);
@@ -164,13 +188,23 @@ class LayeredDisk : public BlockBackend, public SealedView {
   bool IsMerge(const BlockRequest& request) const { return request.owner == this; }
   void MergeMore();
   bool AdmitMerge() REQUIRES(mutex_);
+  std::optional<uint64_t> NextToMerge() REQUIRES(mutex_);
+  MergeSlot& FreeMergeSlot() REQUIRES(mutex_);
+  MergeOf WhatIsMerged(const BlockRequest& request) const REQUIRES(mutex_);
+  // Whether the disk may do without something now, or a round must first come to its end.
+  bool MayRetireLog() REQUIRES(mutex_);
+  bool MayRetireLayers() REQUIRES(mutex_);
+  void AskForRound() REQUIRES(mutex_);
+  bool AtEnd(SourceBlocks source_blocks);
   // Goes back to the image alone when everything is there, durably; then the files go.
   void Settle();
   std::optional<LayerJanitor::Rubbish> TakeRubbish() REQUIRES(mutex_);
+  void Dispose(LayerJanitor::Rubbish rubbish);
 
   // Constant after construction.
   const std::shared_ptr<const DiskImage> image_;
   const std::shared_ptr<LayerDirectory> directory_;
+  const std::shared_ptr<BlockSource> source_;  // null: none
   const std::string name_;
   const uint64_t map_blocks_;
   const EventFd event_;
@@ -196,6 +230,8 @@ class LayeredDisk : public BlockBackend, public SealedView {
   std::vector<Operation*> landing_;
   std::vector<LayerCommit::Done> committed_;
   std::vector<TransferRunner::Finished> finished_;
+  std::vector<BlockFetcher::Finished> fetched_;
+  std::optional<uint64_t> layers_home_;  // the change with which no block was in a layer any more
   // Guarded.
   mutable Mutex mutex_;
   std::condition_variable_any changed_;
@@ -221,7 +257,14 @@ class LayeredDisk : public BlockBackend, public SealedView {
   unsigned merges_ GUARDED_BY(mutex_) = 0;  // in the table
   uint64_t merge_cursor_ GUARDED_BY(mutex_) = 0;
   int merge_error_ GUARDED_BY(mutex_) = 0;  // stopped by it
+  uint64_t source_cursor_ GUARDED_BY(mutex_) = 0;
+  BlockFetcher::Zeroes known_zeroes_ GUARDED_BY(mutex_);
+  int fetch_error_ GUARDED_BY(mutex_) = 0;  // no more is fetched that nobody asks for: it failed
+  bool leave_source_ GUARDED_BY(mutex_) = false;  // nothing is fetched that nobody asks for
+  bool needs_source_ GUARDED_BY(mutex_) = false;
   bool draining_ GUARDED_BY(mutex_) = false;
+  // Last: its threads end before what they wake. Owned by the worker; null: nothing to fetch.
+  std::unique_ptr<BlockFetcher> fetcher_;
 };
 
 }  // namespace pacsvisor

@@ -68,6 +68,7 @@ Result<uint8_t> LayeredDisk::ReserveLayer() {
     return uint8_t{0};
   }
   merge_error_ = 0;
+  fetch_error_ = 0;
   while (retiring_) {
     changed_.wait(mutex_);
   }
@@ -213,7 +214,10 @@ Status LayeredDisk::Read(BlockIndex first, std::span<uint8_t> bytes, uint32_t ti
       const BlockPlace now = map_.Get(block);
       const BlockPlace then = active_ != 0 && now.layer() == active_ ? shadow_.Get(block) : now;
       if (runs.empty() || runs.back().place != then) {
-        const int fd = then.base() ? image_->fd() : layers_[then.layer()].file.buffered.get();
+        int fd = -1;
+        if (!then.source()) {
+          fd = then.base() ? image_->fd() : layers_[then.layer()].file.buffered.get();
+        }
         runs.push_back({0, then, fd});
       }
       ++runs.back().blocks;
@@ -235,7 +239,17 @@ Status LayeredDisk::ReadRun(BlockPlace place, int fd, uint64_t offset_bytes,
   if (!place.reads_zeroes()) {
     size = std::min<uint64_t>(bytes.size(), size_bytes() - offset_bytes);
   }
+  if (place.source()) {
+    Status fetched = source_->Fetch(BlockIndex(offset_bytes / kBlockBytes), bytes);
+    if (!fetched.ok()) {
+      return std::move(fetched).error().WithContext(fmt::format(
+          "disk {}: fetching {} bytes at byte {} for a snapshot", name_, size, offset_bytes));
+    }
+  }
   std::memset(bytes.data() + size, 0, bytes.size() - size);
+  if (place.source()) {
+    return {};
+  }
   for (size_t done = 0; done < size;) {
     const ssize_t got =
         ::pread(fd, bytes.data() + done, size - done, static_cast<off_t>(offset_bytes + done));
@@ -262,6 +276,7 @@ void LayeredDisk::Release() {
     view_open_ = false;
     active_ = 0;
     merge_error_ = 0;
+    fetch_error_ = 0;
     std::swap(shadow, shadow_);
   }
   Wake();

@@ -150,6 +150,81 @@ TEST(LayerLogTest, HeaderIsChecked) {
   EXPECT_EQ(ReadLogHeader(SourceOf(log)).error().code(), ErrorCode::kCorrupt);
 }
 
+// ---- of a disk with a source
+
+Bytes SourceHeaderBytes(const std::string& source) {
+  return EncodeLogHeader(
+      {.disk_bytes = kLogBlocks * 4096, .base_identity = 7, .log_id = kLogId, .source = source});
+}
+
+TEST(LayerLogTest, WhatNoBatchSpeaksOfIsInTheSource) {
+  for (const size_t name_bytes :
+       {size_t{1}, size_t{503}, size_t{504}, size_t{505}, size_t{4000}, kMaxSourceNameBytes}) {
+    const std::string name(name_bytes, 'x');
+    Bytes log = SourceHeaderBytes(name);
+    EXPECT_EQ(log.size() % kLogSectorBytes, 0u);
+    const LayerLogHeader header = ReadLogHeader(SourceOf(log)).value();
+    EXPECT_EQ(header.source, name);
+    EXPECT_EQ(header.size_bytes(), log.size());
+    const std::vector<PlaceChange> changes = {{5, 10, BlockPlace::Base()},
+                                              {40'000, 2, BlockPlace::Data(3)}};
+    Append(log, EncodeLogBatch(kLogId, 1, changes));
+    BlockMap map(kLogBlocks);
+    const LayerLogEnd end = Replay(log, map).value();
+    EXPECT_EQ(end.next_sequence, 2u);
+    EXPECT_EQ(end.end_bytes, log.size());
+    EXPECT_EQ(map.in_source(), kLogBlocks - 12);
+    EXPECT_EQ(map.in_layers(), 2u);
+    EXPECT_EQ(map.Get(4), BlockPlace::Source());
+    EXPECT_EQ(map.Get(5), BlockPlace::Base());
+    EXPECT_EQ(map.NextInLayers(0), 40'000u);
+  }
+}
+
+TEST(LayerLogTest, AnyFlippedBitOfASourcesNameIsFound) {
+  const Bytes log = SourceHeaderBytes("snapshot 12 of /srv/store");
+  ASSERT_EQ(log.size(), 2 * kLogSectorBytes);
+  for (size_t at = 0; at < log.size(); ++at) {
+    Bytes damaged = log;
+    damaged[at] ^= static_cast<uint8_t>(1u << at % 8);
+    const Result<LayerLogHeader> header = ReadLogHeader(SourceOf(damaged));
+    ASSERT_FALSE(header.ok()) << at;
+    EXPECT_EQ(header.error().code(), ErrorCode::kCorrupt) << at;
+  }
+  for (const size_t size : {kLogSectorBytes, kLogSectorBytes + 1, log.size() - 1}) {
+    const Bytes cut(log.begin(), log.begin() + static_cast<ptrdiff_t>(size));
+    EXPECT_EQ(ReadLogHeader(SourceOf(cut)).error().code(), ErrorCode::kCorrupt);
+  }
+}
+
+TEST(LayerLogTest, LogWithoutASourceIsOfTheFirstVersion) {
+  EXPECT_EQ(LoadLe<uint32_t>(&HeaderBytes()[8]), 1u) << "older programs read it";
+  EXPECT_EQ(LoadLe<uint32_t>(&SourceHeaderBytes("x")[8]), 2u) << "older programs refuse it";
+}
+
+TEST(BlockMapTest, AllInTheSourceUntilTheyAreSomewhereElse) {
+  BlockMap map(kLogBlocks);
+  map.SetAllInSource();
+  EXPECT_EQ(map.in_source(), kLogBlocks);
+  EXPECT_EQ(map.NextLayered(0), 0u);
+  EXPECT_EQ(map.NextInLayers(0), kLogBlocks);
+  EXPECT_EQ(map.Run(0, kLogBlocks), kLogBlocks);
+  for (uint64_t block = 0; block < 40'000; ++block) {
+    map.Set(block, BlockPlace::Base());
+  }
+  map.Set(70'000, BlockPlace::Data(2));
+  EXPECT_EQ(map.NextLayered(0), 40'000u);
+  EXPECT_EQ(map.NextInLayers(0), 70'000u);
+  EXPECT_EQ(map.in_source(), kLogBlocks - 40'001);
+  EXPECT_EQ(map.in_layers(), 1u);
+  EXPECT_EQ(map.Get(kLogBlocks - 1), BlockPlace::Source());
+  for (uint64_t block = 40'000; block < kLogBlocks; ++block) {
+    map.Set(block, BlockPlace::Base());
+  }
+  EXPECT_EQ(map.layered_count(), 0u);
+  EXPECT_EQ(map.NextLayered(0), kLogBlocks);
+}
+
 TEST(BlockMapTest, FindsWhatIsLayeredAcrossChunks) {
   BlockMap map(kLogBlocks);
   EXPECT_EQ(map.NextLayered(0), kLogBlocks);

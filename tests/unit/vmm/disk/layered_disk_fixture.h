@@ -53,9 +53,21 @@ class LayeredDiskFixture {
         TRY(DiskImage::Open({.path = path_, .cache = cache, .with_layers = true, .owner = {}}));
     std::shared_ptr<LayerDirectory> layers = TRY(LayerDirectory::Open(path_));
     disk_ = TRY(LayeredDisk::Create(std::make_shared<const DiskImage>(std::move(image)),
-                                    std::move(engine), std::move(layers)));
+                                    std::move(engine), std::move(layers), source_));
     return {};
   }
+  // While it is closed: the disk's blocks are to be fetched from `source`, whatever the image
+  // holds, which is nothing good.
+  Status BeginFromSource(std::shared_ptr<BlockSource> source) {
+    source_ = std::move(source);
+    const UniqueFd fd(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
+    const std::vector<uint8_t> garbage(size_bytes_, 0xa5);
+    CHECK(::pwrite(fd.get(), garbage.data(), garbage.size(), 0) ==
+          static_cast<ssize_t>(garbage.size()));
+    const std::shared_ptr<LayerDirectory> layers = TRY(LayerDirectory::Open(path_));
+    return layers->BeginFromSource(fd.get(), std::string(source_->name()));
+  }
+  void SetSource(std::shared_ptr<BlockSource> source) { source_ = std::move(source); }
   // Waits for the host; requests that are not finished must still be there.
   void Close() { disk_.reset(); }
   LayeredDisk& disk() { return *disk_; }
@@ -161,6 +173,9 @@ class LayeredDiskFixture {
     bytes.resize(size_bytes_);
     return bytes;
   }
+  void WaitFetched() {
+    WorkUntil([this] { return !disk_->needs_source(); });
+  }
   // Until merging has come to its end and the files are away.
   void WaitMerged() {
     WorkUntil([this] { return disk_->layer_count() == 0; });
@@ -177,6 +192,7 @@ class LayeredDiskFixture {
   TemporaryDirectory directory_;
   const uint64_t size_bytes_;
   std::filesystem::path path_;
+  std::shared_ptr<BlockSource> source_;
   std::unique_ptr<LayeredDisk> disk_;
   std::vector<BlockRequest*> done_;
 };

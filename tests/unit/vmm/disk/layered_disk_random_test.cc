@@ -3,9 +3,11 @@
 // dirty sets cover what lies between two views.
 #include <list>
 #include <random>
+#include <tuple>
 #include <utility>
 
 #include "tests/support/fault_engine.h"
+#include "tests/support/memory_block_source.h"
 #include "tests/unit/vmm/disk/layered_disk_fixture.h"
 
 namespace pacsvisor {
@@ -27,9 +29,31 @@ bool HasBlock(const std::vector<uint64_t>& words, uint64_t block) {
   return (words[block / 64] >> (block % 64) & 1) != 0;
 }
 
-class LayeredDiskRandom : public testing::TestWithParam<uint64_t> {
+enum class Begin { kEmptyImage, kSource };
+
+// Stretches of data and of zeroes.
+std::vector<uint8_t> SparseBytes(uint64_t size_bytes, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<uint8_t> bytes(size_bytes);
+  for (uint64_t at = 0; at < size_bytes;) {
+    const uint64_t end = std::min(size_bytes, at + (1 + random() % 24) * 4096);
+    const bool data = random() % 2 == 0;
+    for (; at < end; ++at) {
+      bytes[at] = data ? static_cast<uint8_t>(random()) : uint8_t{0};
+    }
+  }
+  return bytes;
+}
+
+class LayeredDiskRandom : public testing::TestWithParam<std::tuple<uint64_t, Begin>> {
  protected:
   LayeredDiskRandom() {
+    if (std::get<Begin>(GetParam()) == Begin::kSource) {
+      source_ = std::make_shared<MemoryBlockSource>(SparseBytes(kRandomBytes, random_()));
+      source_->HoldOneIn(4);
+      model_ = source_->bytes();
+      CHECK(fixture_.BeginFromSource(source_).ok());
+    }
     CHECK(fixture_.Open(faults_).ok());
     faults_->SetPolicy([this](const IoOperation&, uint64_t) {
       return random_() % hold_one_in_ == 0 ? Fault::Hold() : Fault::None();
@@ -39,8 +63,18 @@ class LayeredDiskRandom : public testing::TestWithParam<uint64_t> {
   // The disk's end waits for the host.
   ~LayeredDiskRandom() override {
     faults_->SetPolicy({});
-    faults_->ReleaseAll();
+    if (source_ != nullptr) {
+      source_->HoldOneIn(0);
+    }
+    ReleaseAll();
     fixture_.Close();
+  }
+
+  void ReleaseAll() {
+    faults_->ReleaseAll();
+    if (source_ != nullptr) {
+      source_->Release();
+    }
   }
 
   // Overlapping requests take effect in the order of Submit: the model changes right away.
@@ -96,7 +130,7 @@ class LayeredDiskRandom : public testing::TestWithParam<uint64_t> {
       fixture_.Work();
     }
     if (random_() % 4 == 0) {
-      faults_->ReleaseAll();
+      ReleaseAll();
     }
     for (auto request = requests_.begin(); request != requests_.end();) {
       if (!request->done) {
@@ -116,7 +150,7 @@ class LayeredDiskRandom : public testing::TestWithParam<uint64_t> {
     const uint64_t before = std::exchange(hold_one_in_, 1'000'000);
     Status prepared = fixture_.Prepare();
     while (!prepared.ok() && prepared.error().code() == ErrorCode::kBusy) {
-      faults_->ReleaseAll();
+      ReleaseAll();
       ASSERT_NO_FATAL_FAILURE(Some());
       prepared = fixture_.Prepare();
     }
@@ -144,7 +178,7 @@ class LayeredDiskRandom : public testing::TestWithParam<uint64_t> {
     Result<std::vector<uint8_t>> bytes = fixture_.ReadView();
     while (!bytes.ok()) {
       ASSERT_EQ(bytes.error().code(), ErrorCode::kTimeout) << bytes.error().message();
-      faults_->ReleaseAll();
+      ReleaseAll();
       fixture_.Work();
       bytes = fixture_.ReadView();
     }
@@ -174,10 +208,11 @@ class LayeredDiskRandom : public testing::TestWithParam<uint64_t> {
     }
   }
 
-  std::mt19937_64 random_{GetParam()};
+  std::mt19937_64 random_{std::get<uint64_t>(GetParam())};
   uint64_t hold_one_in_ = 3;
   LayeredDiskFixture fixture_{kRandomBytes};
   std::shared_ptr<FaultEngine> faults_ = std::make_shared<FaultEngine>();
+  std::shared_ptr<MemoryBlockSource> source_;
   std::vector<uint8_t> model_ = std::vector<uint8_t>(kRandomBytes);
   std::list<LayeredRequest> requests_;
 };
@@ -214,7 +249,10 @@ TEST_P(LayeredDiskRandom, GuestViewsAndDirtySetsAgreeWithTheModel) {
     fixture_.disk().Release();
   }
   hold_one_in_ = 1'000'000;
-  faults_->ReleaseAll();
+  if (source_ != nullptr) {
+    source_->HoldOneIn(0);
+  }
+  ReleaseAll();
   fixture_.WorkUntil([this] { return fixture_.disk().unfinished() == 0; });
   const Status merged = fixture_.disk().MergeAll();
   ASSERT_TRUE(merged.ok()) << merged.error().message();
@@ -224,7 +262,9 @@ TEST_P(LayeredDiskRandom, GuestViewsAndDirtySetsAgreeWithTheModel) {
   EXPECT_FALSE(std::filesystem::exists(fixture_.layers()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, LayeredDiskRandom, testing::Range<uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, LayeredDiskRandom,
+                         testing::Combine(testing::Range<uint64_t>(1, 9),
+                                          testing::Values(Begin::kEmptyImage, Begin::kSource)));
 
 }  // namespace
 }  // namespace pacsvisor

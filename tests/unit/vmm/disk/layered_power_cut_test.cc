@@ -4,7 +4,9 @@
 #include <fstream>
 #include <list>
 #include <random>
+#include <tuple>
 
+#include "tests/support/memory_block_source.h"
 #include "tests/support/power_cut_files.h"
 #include "tests/unit/vmm/disk/layered_disk_fixture.h"
 #include "tests/unit/vmm/disk/sector_oracle.h"
@@ -23,16 +25,54 @@ struct CutRequest : LayeredRequest {
   uint64_t flushable = 0;  // kFlush: changes up to here (by completion) become durable
 };
 
-class LayeredPowerCut : public testing::TestWithParam<uint64_t> {
+enum class CutBegin { kEmptyImage, kSource };
+
+class LayeredPowerCut : public testing::TestWithParam<std::tuple<uint64_t, CutBegin>> {
  protected:
-  LayeredPowerCut() { Open(); }
-  ~LayeredPowerCut() override { fixture_.Close(); }  // before its requests
+  LayeredPowerCut() {
+    if (std::get<CutBegin>(GetParam()) == CutBegin::kSource) {
+      // Half of it zeroes; the other sectors hold numbers that no request has.
+      std::vector<uint8_t> bytes(kCutBytes);
+      for (uint64_t sector = 0; sector < kCutSectors; ++sector) {
+        const uint64_t value = sector / 64 % 2 == 0 ? 0 : 1'000'000'000 + sector;
+        std::memcpy(bytes.data() + sector * kSectorSizeBytes, &value, sizeof(value));
+        oracle_.Restart(sector, value);
+      }
+      BeginFromSource(std::move(bytes));
+    }
+    Open();
+    HoldFetches();
+  }
+  ~LayeredPowerCut() override {
+    LetFetchesGo();
+    fixture_.Close();  // before its requests
+  }
 
   void Open() {
     engine_ = std::make_shared<PowerCutFiles>(random_());
     const Status opened = fixture_.Open(engine_);
     CHECK(opened.ok(), "{}", opened.error().message());
     snapshot_ = Stage::kNone;
+  }
+
+  void BeginFromSource(std::vector<uint8_t> bytes) {
+    source_ = std::make_shared<MemoryBlockSource>(std::move(bytes));
+    const Status begun = fixture_.BeginFromSource(source_);
+    CHECK(begun.ok(), "{}", begun.error().message());
+    ++begins_;
+  }
+  // Few fetches end, so that the cuts find blocks in every place.
+  void HoldFetches() {
+    if (source_ != nullptr) {
+      source_->HoldOneIn(2);
+    }
+  }
+  // Before whatever waits for the disk.
+  void LetFetchesGo() {
+    if (source_ != nullptr) {
+      source_->HoldOneIn(0);
+      source_->Release();
+    }
   }
 
   void SubmitOne(bool flush) {
@@ -92,10 +132,12 @@ class LayeredPowerCut : public testing::TestWithParam<uint64_t> {
   }
 
   void Settle() {
+    LetFetchesGo();
     fixture_.WorkUntil([this] {
       return std::all_of(requests_.begin(), requests_.end(),
                          [](const CutRequest& request) { return request.done; });
     });
+    HoldFetches();
     Collect();
   }
 
@@ -134,6 +176,7 @@ class LayeredPowerCut : public testing::TestWithParam<uint64_t> {
   // Cuts the power, starts again from what is left and looks at every sector.
   void CutAndRestart() {
     const PowerCutFiles::Contents left = engine_->Cut();
+    LetFetchesGo();
     // The process that was there is gone with what it still did.
     fixture_.Close();
     requests_.clear();
@@ -155,11 +198,21 @@ class LayeredPowerCut : public testing::TestWithParam<uint64_t> {
       oracle_.Restart(sector, value);
     }
     ++cuts_;
+    if (source_ != nullptr && fixture_.disk().needs_source()) {
+      ++cuts_with_source_;
+    } else if (source_ != nullptr) {
+      // All is home: the disk of another machine, which is as this one.
+      fixture_.Close();
+      std::filesystem::remove_all(fixture_.layers());
+      BeginFromSource(bytes);
+      Open();
+    }
+    HoldFetches();
   }
 
   enum class Stage { kNone, kPrepared, kFlipped };
 
-  std::mt19937_64 random_{GetParam()};
+  std::mt19937_64 random_{std::get<uint64_t>(GetParam())};
   LayeredDiskFixture fixture_{kCutBytes};
   std::shared_ptr<PowerCutFiles> engine_;
   std::list<CutRequest> requests_;
@@ -168,6 +221,9 @@ class LayeredPowerCut : public testing::TestWithParam<uint64_t> {
   uint64_t submitted_ = 0;
   uint64_t completions_ = 0;
   uint64_t cuts_ = 0;
+  std::shared_ptr<MemoryBlockSource> source_;
+  uint64_t begins_ = 0;
+  uint64_t cuts_with_source_ = 0;
 };
 
 TEST_P(LayeredPowerCut, KeepsWhatWasFlushedWheneverItComes) {
@@ -183,9 +239,17 @@ TEST_P(LayeredPowerCut, KeepsWhatWasFlushedWheneverItComes) {
       ASSERT_NO_FATAL_FAILURE(Snapshot());
       ASSERT_NO_FATAL_FAILURE(Collect());
     }
+    if (random_() % 8 == 0) {
+      LetFetchesGo();
+      HoldFetches();
+    }
     if (random_() % 16 == 0) {
       ASSERT_NO_FATAL_FAILURE(CutAndRestart());
     }
+  }
+  if (source_ != nullptr) {
+    EXPECT_GT(cuts_with_source_, 3u) << "of " << cuts_;
+    EXPECT_GT(begins_, 1u);
   }
 }
 
@@ -196,6 +260,7 @@ TEST_P(LayeredPowerCut, KeepsWhatWasFlushedNextToAFlip) {
   for (int round = 0; round < 10; ++round) {
     for (const FlushAt at : {FlushAt::kBefore, FlushAt::kAcross, FlushAt::kAfter}) {
       SCOPED_TRACE(testing::Message() << "flush " << static_cast<int>(at) << ", round " << round);
+      LetFetchesGo();
       fixture_.WaitMerged();
       Submit(BlockOperation::kWrite, 0, 64, false);
       ASSERT_NO_FATAL_FAILURE(Settle());
@@ -219,7 +284,10 @@ TEST_P(LayeredPowerCut, KeepsWhatWasFlushedNextToAFlip) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, LayeredPowerCut, testing::Range<uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, LayeredPowerCut,
+                         testing::Combine(testing::Range<uint64_t>(1, 9),
+                                          testing::Values(CutBegin::kEmptyImage,
+                                                          CutBegin::kSource)));
 
 }  // namespace
 }  // namespace pacsvisor
