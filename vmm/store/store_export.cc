@@ -53,7 +53,7 @@ class Exporter {
  private:
   struct NamedPlace {
     ChunkPlace place;
-    Hash name = {};
+    ChunkId chunk;
     friend auto operator<=>(const NamedPlace&, const NamedPlace&) = default;
   };
 
@@ -156,7 +156,7 @@ class Exporter {
     std::vector<NamedPlace> chunks;
     TRY(ForEachChunk([&](const TableEntry& entry) {
       if (entry.place.pack >= first_pack && entry.place.pack <= last_pack) {
-        chunks.push_back({entry.place, entry.name});
+        chunks.push_back({entry.place, entry.chunk});
       }
     }));
     std::sort(chunks.begin(), chunks.end());
@@ -172,15 +172,15 @@ class Exporter {
   }
 
   Status WriteChunk(const NamedPlace& chunk) {
-    std::array<uint8_t, kStoreBlockBytes> buffer;
+    std::array<uint8_t, kMaxStoredChunkBytes> buffer;
     std::array<uint8_t, kStoreBlockBytes> block;
     std::span<const uint8_t> stored = std::span(buffer).first(chunk.place.length);
     const bool there =
         core_.packs().Read(chunk.place, std::span(buffer).first(chunk.place.length)).ok() &&
-        DecodeChunk(stored, chunk.name, block);
+        core_.codec().Decode(stored, chunk.chunk, block);
     if (!there) {
-      TRY(core_.ReadChunk(chunk.name, chunk.place, block));  // wherever it is
-      stored = compressor_.Compress(block);
+      TRY(core_.ReadChunk(chunk.chunk, chunk.place, block));  // wherever it is
+      stored = core_.codec().Encode(chunk.chunk, compressor_.Compress(block), buffer);
     }
     ByteWriter length;
     length.Number(static_cast<uint16_t>(stored.size()));

@@ -287,11 +287,11 @@ class Importer {
     for (const std::shared_ptr<Table>& table : tables_) {
       Status complete;
       const auto check = [&](const TableEntry& entry) -> Status {
-        const std::optional<ChunkPlace> place = TRY(packer.Find(entry.name));
+        const std::optional<ChunkPlace> place = TRY(packer.Find(entry.chunk.name));
         return place.has_value()
                    ? Status()
                    : Status(Error::Make(ErrorCode::kCorrupt, "the export lacks chunk {}",
-                                        HexText(entry.name)));
+                                        HexText(entry.chunk.name)));
       };
       WalkTable(
           *table,
