@@ -29,6 +29,8 @@ void AddSnapshotsCommand(CLI::App& app, ExitStatus* status);
 void AddRestoreCommand(CLI::App& app, ExitStatus* status);
 void AddVerifyCommand(CLI::App& app, ExitStatus* status);
 void AddPruneCommand(CLI::App& app, ExitStatus* status);
+void AddEraseCommand(CLI::App& app, ExitStatus* status);
+void AddStoreCommand(CLI::App& app, ExitStatus* status);
 void AddHoldCommand(CLI::App& app, ExitStatus* status);
 void AddExportCommand(CLI::App& app, ExitStatus* status);
 void AddImportCommand(CLI::App& app, ExitStatus* status);

@@ -32,7 +32,7 @@ Examples:
 
 struct ListOptions {
   std::string name;
-  std::string store;
+  StorePlace store;
   bool json = false;
 };
 
@@ -148,11 +148,11 @@ nlohmann::json ToJson(const ListedSnapshot& listed) {
 }
 
 Result<std::vector<ListedSnapshot>> ListSnapshots(const ListOptions& options) {
-  std::string path = options.store;
-  if (path.empty()) {
-    path = TRY(StorePathOfMachine(options.name));
+  StorePlace place = options.store;
+  if (place.path.empty()) {
+    place = TRY(StoreOfMachine(options.name));
   }
-  const std::unique_ptr<Store> store = TRY(OpenStoreAt(path));
+  const std::unique_ptr<Store> store = TRY(OpenStoreAt(place));
   const std::vector<Hold> holds = TRY(store->Holds());
   std::vector<ListedSnapshot> snapshots;
   for (SnapshotInfo& info : TRY(store->List())) {
@@ -168,7 +168,7 @@ Result<std::vector<ListedSnapshot>> ListSnapshots(const ListOptions& options) {
 }
 
 ExitStatus Snapshots(const ListOptions& options) {
-  if (options.name.empty() && options.store.empty()) {
+  if (options.name.empty() && options.store.path.empty()) {
     Print(stderr,
           "pacsvisor: name a running machine, or a store with --store DIR\n"
           "Run with --help for more information.\n");
@@ -197,7 +197,7 @@ void AddSnapshotsCommand(CLI::App& app, ExitStatus* status) {
   CLI::App* command = app.add_subcommand("snapshots", "List the snapshots in a store");
   command->add_option("NAME", options->name,
                       "Those of this machine alone; it must run, or --store");
-  command->add_option("--store", options->store, "The store's directory");
+  AddStoreOption(*command, options->store);
   command->add_flag("--json", options->json, "Print a JSON list");
   command->footer(kSnapshotsFooter);
   command->callback([options, status] { *status = Snapshots(*options); });

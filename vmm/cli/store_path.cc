@@ -5,7 +5,7 @@
 
 namespace pacsvisor {
 
-Result<std::string> StorePathOfMachine(const std::string& name) {
+Result<StorePlace> StoreOfMachine(const std::string& name) {
   const std::string base = TRY(RuntimeBase());
   const Result<RunningMachine> machine = FindRunningMachine(base, name);
   if (!machine.ok()) {
@@ -20,11 +20,21 @@ Result<std::string> StorePathOfMachine(const std::string& name) {
                        "\"DIRECTORY\" to its VM.toml",
                        name);
   }
-  return description.store;
+  return StorePlace{description.store, description.store_key};
 }
 
-Result<std::unique_ptr<Store>> OpenStoreAt(const std::string& path) {
-  return Store::Open(TRY(StoreFiles::OpenDirectory(path)));
+Result<std::shared_ptr<const StoreKey>> ReadKeyFile(const std::string& path) {
+  return path.empty() ? std::shared_ptr<const StoreKey>() : StoreKey::ReadFile(path);
+}
+
+Result<std::unique_ptr<Store>> OpenStoreAt(const StorePlace& place) {
+  const std::shared_ptr<const StoreKey> key = TRY(ReadKeyFile(place.key));
+  return Store::Open(TRY(StoreFiles::OpenDirectory(place.path)), {}, key);
+}
+
+void AddStoreOption(CLI::App& command, StorePlace& place) {
+  command.add_option("--store", place.path, "The store's directory");
+  command.add_option("--key", place.key, "The key file of an encrypted store");
 }
 
 }  // namespace pacsvisor

@@ -25,7 +25,7 @@ Examples:
 
 struct VerifyOptions {
   std::vector<std::string> ids;
-  std::string store;
+  StorePlace store;
   bool json = false;
 };
 
@@ -79,7 +79,8 @@ void AddVerifyCommand(CLI::App& app, ExitStatus* status) {
   auto options = std::make_shared<VerifyOptions>();
   CLI::App* command = app.add_subcommand("verify", "Prove that snapshots are what they were");
   command->add_option("ID", options->ids, "The snapshots; default: all, and the rest of the store");
-  command->add_option("--store", options->store, "The store's directory")->required();
+  AddStoreOption(*command, options->store);
+  command->get_option("--store")->required();
   command->add_flag("--json", options->json, "Print a JSON object");
   command->footer(kVerifyFooter);
   command->callback([options, status] {

@@ -51,6 +51,7 @@ struct MachineDescription {
   std::vector<DiskDescription> disks;
   std::vector<NetDescription> nets;
   std::string store;         // path of the directory that snapshots go to; empty: none
+  std::string store_key;     // path of its key file; empty: not encrypted
   FaultDescriptions faults;  // since the guest was last started or reset
   std::string version;       // of pacsvisor
 };

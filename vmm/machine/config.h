@@ -93,6 +93,7 @@ struct MachineConfig {
   std::string console_log;  // file that the serial console's output is appended to; empty: none
   bool agent_enabled = false;
   std::string store_path;  // empty: no snapshots
+  std::string store_key;   // its key file; empty: not encrypted
   SandboxConfig sandbox;
   CgroupLimits limits;
   // What LoadConfig read, and the absolute directory that its relative paths start at: a snapshot

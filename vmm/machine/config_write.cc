@@ -165,6 +165,9 @@ std::string ConfigToToml(const MachineConfig& config) {
   if (!config.store_path.empty()) {
     out.Table("store");
     out.Text("path", config.store_path);
+    if (!config.store_key.empty()) {
+      out.Text("key", config.store_key);
+    }
   }
   WriteSandbox(out, config.sandbox);
   WriteLimits(out, config.limits);

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "vmm/base/clock.h"
+#include "vmm/store/export_format.h"
 #include "vmm/store/open_store.h"
 #include "vmm/store/store_core.h"
 #include "vmm/store/store_erase.h"
@@ -176,6 +177,34 @@ Status Store::Create(StoreFiles& files, const StoreKey* key,
   }
   TRY(WriteWholeFile(files, std::string(kHeaderPath), EncodeStoreHeader(header)));
   return files.SyncDirectory(".");
+}
+
+Result<std::shared_ptr<const StoreSecret>> Store::SecretOfExport(std::span<const uint8_t> beginning,
+                                                                 const StoreKey* key) {
+  static_assert(kExportBeginningBytes >= kExportHeaderBytes + kExportKeyBytes);
+  if (beginning.size() < kExportHeaderBytes) {
+    return Error::Make(ErrorCode::kCorrupt, "this is no exported snapshot");
+  }
+  const ExportHeader header = TRY(DecodeExportHeader(beginning.first(kExportHeaderBytes)));
+  if (header.cipher == StoreCipher::kNone) {
+    return std::shared_ptr<const StoreSecret>();
+  }
+  if (key == nullptr) {
+    return Error::Make(ErrorCode::kPermissionDenied,
+                       "the export is encrypted: name the key file of the store that it came from "
+                       "(--key FILE)");
+  }
+  if (beginning.size() < kExportHeaderBytes + kExportKeyBytes) {
+    return Error::Make(ErrorCode::kCorrupt, "the export ends at byte {}, too early",
+                       beginning.size());
+  }
+  Result<std::shared_ptr<const StoreSecret>> secret = StoreSecret::Unwrap(
+      beginning.subspan(kExportHeaderBytes + kKeyCheckBytes, kStoreKeyFileBytes), *key);
+  if (!secret.ok() && secret.error().code() == ErrorCode::kPermissionDenied) {
+    return Error::Make(ErrorCode::kPermissionDenied,
+                       "this is not the key of the store that the export came from");
+  }
+  return secret;
 }
 
 Result<std::unique_ptr<Store>> Store::Open(std::shared_ptr<StoreFiles> files,

@@ -81,6 +81,8 @@ struct ImportReport {
   uint64_t stored_bytes = 0;
 };
 
+inline constexpr size_t kExportBeginningBytes = 512;
+
 struct EraseRequest {
   bool dry_run = false;
   uint64_t now_ns = 0;  // as in PruneRequest
@@ -138,6 +140,7 @@ class Store {
   // The snapshot of such a stream, under the id that it had. What the store has already is not
   // written again. kCorrupt: the stream is damaged or cut short, and nothing is in the store. The
   // progress has no total.
+  // An encrypted export goes into a store with the same secret alone: kPermissionDenied.
   virtual Result<ImportReport> Import(
       const ByteSource& source,
       const std::function<void(const VerifyProgress&)>& progress = nullptr) = 0;
@@ -153,6 +156,11 @@ class Store {
   // CLOCK_REALTIME, or the latest time that the store knows of if that is later: what a hold's end
   // is counted from.
   virtual Result<uint64_t> Now() = 0;
+
+  // The secret of the store that an export came from, for a store that takes it: of its first
+  // kExportBeginningBytes (or all). Null: it is not encrypted.
+  static Result<std::shared_ptr<const StoreSecret>> SecretOfExport(
+      std::span<const uint8_t> beginning, const StoreKey* key);
 
   // Of an encrypted store: destroys the snapshot's key, so that nobody can read what no other
   // snapshot refers to, whatever is left of it on disk. Its room is the next prune's to free.

@@ -30,8 +30,12 @@ class Exporter {
     TRY(CountChunks(root));
     const std::vector<uint8_t> root_bytes =
         TRY(ReadWholeFile(core_.files(), SnapshotPath(id), kMaxRootBytes));
-    TRY(Write(
-        EncodeExportHeader({.id = id, .root_bytes = static_cast<uint32_t>(root_bytes.size())})));
+    TRY(Write(EncodeExportHeader({.id = id,
+                                  .root_bytes = static_cast<uint32_t>(root_bytes.size()),
+                                  .cipher = core_.header().cipher})));
+    if (core_.secret() != nullptr) {
+      TRY(WriteKeys(id));
+    }
     TRY(Write(root_bytes));
     if (root.state.plain_bytes > 0) {
       TRY(WriteState(root.state));
@@ -95,6 +99,20 @@ class Exporter {
       ++references_[entry.place.pack];
       done_.bytes_total += entry.place.length;
     });
+  }
+
+  // As they are: who has the key file reads the export, and nobody else.
+  Status WriteKeys(const SnapshotId& id) {
+    TRY(Write(core_.header().key_check));
+    const std::vector<uint8_t> store_key =
+        TRY(ReadWholeFile(core_.files(), std::string(kStoreKeyPath), kStoreKeyFileBytes));
+    const std::vector<uint8_t> snapshot_key =
+        TRY(ReadWholeFile(core_.files(), SnapshotKeyPath(id), kSnapshotKeyFileBytes));
+    if (!IsStoreKeyFileWhole(store_key) || !IsSnapshotKeyFileWhole(snapshot_key)) {
+      return Error::Make(ErrorCode::kCorrupt, "a file of keys/ is damaged");
+    }
+    TRY(Write(store_key));
+    return Write(snapshot_key);
   }
 
   Status WriteState(const StateRef& state) {
@@ -185,6 +203,9 @@ class Exporter {
     ByteWriter length;
     length.Number(static_cast<uint16_t>(stored.size()));
     TRY(Write(length.bytes()));
+    if (core_.secret() != nullptr) {
+      TRY(Write(chunk.chunk.name));
+    }
     ++report_.chunks;
     return Write(stored);
   }

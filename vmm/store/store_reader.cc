@@ -152,7 +152,11 @@ Result<std::vector<uint8_t>> ReadStateObject(StoreFiles& files, const StateRef& 
   if (state.plain_bytes == 0) {
     return std::vector<uint8_t>();
   }
-  const std::string path = ObjectPath(state.name);
+  return ReadStateFile(files, ObjectPath(state.name), state);
+}
+
+Result<std::vector<uint8_t>> ReadStateFile(StoreFiles& files, const std::string& path,
+                                           const StateRef& state) {
   std::vector<uint8_t> bytes = TRY(ReadWholeFile(files, path, state.file_bytes));
   if (Sha256(bytes) != state.name) {
     return Error::Make(ErrorCode::kCorrupt, "{}: its SHA-256 is not its name", path);
