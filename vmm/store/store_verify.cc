@@ -353,12 +353,18 @@ class Verifier {
       if (core_.secret() == nullptr) {
         whole = DecompressChunk(chunk, block);
         hash = whole ? Sha256(block) : Hash{};
-      } else if (use == end) {
-        continue;  // nobody has its key: the pack's checksum answers for it
       } else {
-        // That of the first; another under this place is looked for elsewhere.
-        whole = core_.codec().Decode(chunk, use->chunk, block);
-        hash = use->chunk.name;
+        const auto own = std::find_if(use, end, [&](const ChunkUse& one) {
+          return std::equal(record, record + kPackNameBytes, one.chunk.name.begin());
+        });
+        if (own == end) {  // nobody has its key: the pack's checksum answers for it
+          for (; use != end; ++use) {
+            CheckElsewhere(path, {use, 1});
+          }
+          continue;
+        }
+        whole = core_.codec().Decode(chunk, own->chunk, block);
+        hash = own->chunk.name;
       }
       if (!whole || !std::equal(record, record + kPackNameBytes, hash.begin())) {
         ++damages;
