@@ -7,7 +7,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../lib/common.sh"
 
-PROGRAMS=(bash curl jq ip e2fsck dumpe2fs storescu findscu echoscu dump2dcm dcmftest dcmdump)
+PROGRAMS=(bash curl jq ip e2fsck dumpe2fs storescu findscu echoscu dump2dcm dcmftest dcmdump
+  dcmodify)
 # Of use to some jobs, and not worth installing for the others.
 OPTIONAL_PROGRAMS=(qemu-img iperf3 fio strace)
 

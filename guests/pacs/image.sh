@@ -41,6 +41,7 @@ apt_options() {
 stage_recipe() {
   local stage=$1 overlay=$2
   cp -R "$here/$overlay" "$stage/overlay"
+  install -D -m 755 "$here/gap-watch" "$stage/overlay/usr/local/sbin/gap-watch"
   cp "$here/setup-common.sh" "$stage/setup-common.sh"
   cp "$here/setup-$overlay.sh" "$stage/setup.sh"
   apt_sources >"$stage/sources.list"
@@ -94,7 +95,7 @@ main() {
   [ "$variant" != main ] || overlay=main
   self=$(realpath "${BASH_SOURCE[0]}")
   mapfile -t recipe < <(find "$here/$overlay" -type f | sort)
-  recipe+=("$here/setup-common.sh" "$here/setup-$overlay.sh" "$here/pack.sh")
+  recipe+=("$here/gap-watch" "$here/setup-common.sh" "$here/setup-$overlay.sh" "$here/pack.sh")
   key=$(inputs_hash "$self" "${recipe[@]}" "$here/../lib/ext4.sh" "${recipe[@]#"$here"}")
   dir=$(cache_dir pacs)/$variant-$key
   if [ ! -d "$dir" ]; then

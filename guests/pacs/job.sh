@@ -39,6 +39,9 @@ mkdir -p "$out"
 received=$out/received
 export LC_ALL=C
 url=http://$address:$http_port
+watch_ms=${PACS_WATCH_MS:-1}
+watch=''
+[ "${PACS_SNAPSHOTS:-no}" != yes ] || watch=pacs.watch=$watch_ms
 machine_pid=''
 power_offs=0
 KERNEL_FAULTS='invalid opcode|general protection fault|Oops|kernel BUG|Kernel panic'
@@ -100,7 +103,7 @@ memory = "${PACS_MEMORY:-1G}"
 [boot]
 kernel = "$boot/kernel"
 $([ ! -f "$boot/initrd" ] || echo "initrd = \"$boot/initrd\"")
-cmdline = "console=ttyS0 root=/dev/vda ro quiet ${PACS_CMDLINE:-}"
+cmdline = "console=ttyS0 root=/dev/vda ro quiet $watch ${PACS_CMDLINE:-}"
 [[disk]]
 path = "$images/root.raw"
 [[disk]]
@@ -133,9 +136,13 @@ answers() {
 start_machine() { start_program run "$out/VM.toml"; }
 
 start_program() { # pacsvisor's words
-  local deadline=$((SECONDS + timeout_s))
   "$pacsvisor" "$@" </dev/null >>"$out/console.log" 2>&1 &
   machine_pid=$!
+  await_answer
+}
+
+await_answer() {
+  local deadline=$((SECONDS + timeout_s))
   until answers; do
     kill -0 "$machine_pid" 2>/dev/null || fail "pacsvisor ended before Orthanc answered"
     [ "$SECONDS" -lt "$deadline" ] || fail "Orthanc did not answer within $timeout_s s"

@@ -155,6 +155,7 @@ run_nested() {
     --set PACS_IMAGES=/images/pacs --set PACS_BOOT=/images/boot --set PACS_STUDY=/job/study \
     --set PACS_OUT=/out \
     --set "PACS_MEMORY=${memory:-512M}" --set "PACS_CPUS=$cpus" --set PACS_TIMEOUT=400 \
+    --set PACS_WATCH_MS=10 \
     --set "PACS_KEEP=$keep" --memory 2048 --timeout "$timeout_s" "${forwards[@]}"
 }
 

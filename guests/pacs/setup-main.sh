@@ -17,7 +17,7 @@ masked=(
 for unit in "${masked[@]}"; do
   ln -sf /dev/null "$tree/etc/systemd/system/$unit"
 done
-chroot "$tree" systemctl enable systemd-networkd.service orthanc.service
+chroot "$tree" systemctl enable systemd-networkd.service orthanc.service gap-watch.service
 
 # Empty: systemd makes an identity at the first start, without the first-boot questions.
 : >"$tree/etc/machine-id"

@@ -14,6 +14,7 @@
 #include "vmm/store/store_format.h"
 #include "vmm/store/store_header.h"
 #include "vmm/store/table.h"
+#include "vmm/store/verify_records.h"
 
 namespace {
 
@@ -157,6 +158,14 @@ void TryFrame(std::span<const uint8_t> bytes) {
   }
   if (Good(DecodeFloor(file))) {
     CHECK(file.size() == kFloorBytes);
+  }
+  const Result<VerifyCheckpoint> checkpoint = DecodeVerifyCheckpoint(file);
+  if (Good(checkpoint)) {
+    CHECK(DecodeVerifyCheckpoint(EncodeVerifyCheckpoint(*checkpoint)).value() == *checkpoint);
+  }
+  const Result<VerifiedTimes> times = DecodeVerifiedTimes(file);
+  if (Good(times)) {
+    CHECK(DecodeVerifiedTimes(EncodeVerifiedTimes(*times)).value() == *times);
   }
   if (CheckPackHeader(file, 1).ok()) {
     CHECK(file.size() == kPackHeaderBytes);

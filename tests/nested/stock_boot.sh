@@ -27,7 +27,7 @@ bash "$guests/nested/run.sh" --job "$here/stock_job.sh" --out "$out" \
   --add "$pacsvisor" --add "$guests/pacs/job.sh" --add "$guests/pacs/snapshots.sh" --add "$study" \
   --images "pacs=$image" --images "boot=$boot" --set PACS_IMAGES=/images/pacs \
   --set PACS_BOOT=/images/boot --set PACS_STUDY=/job/study --set PACS_OUT=/out \
-  --set "PACS_SNAPSHOTS=$snapshots" --set PACS_RESTART=no --set "PACS_CPUS=$cpus" --set "PACS_MEMORY=${memory_mib}M" \
+  --set "PACS_SNAPSHOTS=$snapshots" --set PACS_WATCH_MS=10 --set PACS_RESTART=no --set "PACS_CPUS=$cpus" --set "PACS_MEMORY=${memory_mib}M" \
   --set "PACS_TIMEOUT=$timeout_s" --set "NETWORK=$network" \
   --set "EXPECT_RELEASE=$(cat "$kernel_dir/version")" --set "EXPECT_MEMORY_MIB=$memory_mib" \
   --kernel "$kernel" --memory "$l1_memory_mib" --timeout "$timeout_s"

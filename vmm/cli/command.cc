@@ -19,10 +19,12 @@ Result<uint32_t> ParseSeconds(const std::string& text, uint32_t max_seconds) {
   const uint64_t factor = suffix.empty() || suffix == "s" ? 1
                           : suffix == "m"                 ? 60
                           : suffix == "h"                 ? 3600
+                          : suffix == "d"                 ? 86'400
                                                           : 0;
   if (error != std::errc() || factor == 0 || number > max_seconds / factor) {
     return Error::Make(ErrorCode::kInvalidArgument,
-                       "'{}' is no time of at most {} s: write 30s, 5m or 1h", text, max_seconds);
+                       "'{}' is no time of at most {} s: write 30s, 5m, 1h or 7d", text,
+                       max_seconds);
   }
   return static_cast<uint32_t>(number * factor);
 }

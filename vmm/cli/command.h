@@ -27,6 +27,7 @@ void AddResumeCommand(CLI::App& app, ExitStatus* status);
 void AddSnapshotCommand(CLI::App& app, ExitStatus* status);
 void AddSnapshotsCommand(CLI::App& app, ExitStatus* status);
 void AddRestoreCommand(CLI::App& app, ExitStatus* status);
+void AddDiffCommand(CLI::App& app, ExitStatus* status);
 void AddVerifyCommand(CLI::App& app, ExitStatus* status);
 void AddPruneCommand(CLI::App& app, ExitStatus* status);
 void AddEraseCommand(CLI::App& app, ExitStatus* status);
@@ -34,13 +35,14 @@ void AddStoreCommand(CLI::App& app, ExitStatus* status);
 void AddHoldCommand(CLI::App& app, ExitStatus* status);
 void AddExportCommand(CLI::App& app, ExitStatus* status);
 void AddImportCommand(CLI::App& app, ExitStatus* status);
+void AddCopyCommand(CLI::App& app, ExitStatus* status);
 void AddDiskCommand(CLI::App& app, ExitStatus* status);
 void AddDoctorCommand(CLI::App& app, ExitStatus* status);
 
 // "pacsvisor: MESSAGE" on standard error.
 ExitStatus Fail(const Error& error);
 
-// "30s", "5m", "1h", "30" (seconds); kInvalidArgument otherwise.
+// "30s", "5m", "1h", "7d", "30" (seconds); kInvalidArgument otherwise.
 Result<uint32_t> ParseSeconds(const std::string& text, uint32_t max_seconds);
 
 }  // namespace pacsvisor

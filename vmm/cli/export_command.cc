@@ -107,30 +107,6 @@ Result<ExportReport> ExportFile(const TransferOptions& options) {
                              : ExportToFile(*store, id, options.file);
 }
 
-// A store that is made takes the secret of the export whose beginning this is.
-Result<std::unique_ptr<Store>> OpenOrMakeStoreAt(const StorePlace& place,
-                                                 std::span<const uint8_t> beginning) {
-  const std::string& path = place.path;
-  const std::shared_ptr<const StoreKey> key = TRY(ReadKeyFile(place.key));
-  Result<std::unique_ptr<Store>> store = OpenStoreAt(place);
-  if (store.ok() || store.error().code() != ErrorCode::kNotFound) {
-    return store;
-  }
-  const std::shared_ptr<const StoreSecret> secret =
-      TRY(Store::SecretOfExport(beginning, key.get()));
-  if (key != nullptr && secret == nullptr) {
-    return Error::Make(ErrorCode::kInvalidArgument,
-                       "the export is not encrypted, and goes into no encrypted store: leave --key "
-                       "away");
-  }
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
-    return Error::FromErrno(errno, "cannot make the store's directory {}", path);
-  }
-  const std::shared_ptr<StoreFiles> files = TRY(StoreFiles::OpenDirectory(path));
-  TRY(Store::Create(*files, key.get(), secret));
-  return OpenStoreAt(place);
-}
-
 Result<ImportReport> ImportFile(const TransferOptions& options) {
   UniqueFd file;
   int fd = STDIN_FILENO;
@@ -167,7 +143,8 @@ Result<ImportReport> ImportFile(const TransferOptions& options) {
     }
     beginning = std::span(buffer).first(beginning.size() + got);
   }
-  const std::unique_ptr<Store> store = TRY(OpenOrMakeStoreAt(options.store, beginning));
+  const std::unique_ptr<Store> store = TRY(OpenOrMakeStoreAt(
+      options.store, [&](const StoreKey* key) { return Store::SecretOfExport(beginning, key); }));
   ProgressBar bar;
   return store->Import(
       [&](std::span<uint8_t> bytes) -> Result<size_t> {

@@ -153,6 +153,7 @@ Result<MachineEnd> Run(const MachineConfig& config, const MachinePlace& place,
   description.pid = place.pid;
   OpenedHost host = TRY(OpenHost(config, place, from != nullptr));
   const std::shared_ptr<const HostResources> resources = host.resources;
+  const std::optional<ScheduleOptions> schedule = ScheduleOf(config, resources->store.get());
   TRY(ConfineFor(config));
   const auto forced_end = TRY(ForcedEnd::Start(ForcedEnd::kPatience, [&place] {
     place.last();
@@ -167,6 +168,9 @@ Result<MachineEnd> Run(const MachineConfig& config, const MachinePlace& place,
           [&forced_end](const std::string& reason) { forced_end->EndNow(CannotGoOn(reason)); }),
       [&outputs](std::span<const uint8_t> bytes) { outputs->Write(bytes); },
       [&forced_end] { forced_end->Arm(); }, place.on_start);
+  if (schedule) {
+    session.SetSchedule(*schedule);
+  }
   const auto user =
       TRY(UserInput::Start(std::move(host.signals), place.has_terminal, session,
                            [&outputs](const std::string& text) { outputs->Say(text); }));

@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "vmm/base/clock.h"
+#include "vmm/base/duration.h"
 #include "vmm/cli/byte_count.h"
-#include "vmm/cli/duration.h"
 
 namespace pacsvisor {
 namespace {

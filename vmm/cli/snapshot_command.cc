@@ -6,9 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include "vmm/base/duration.h"
 #include "vmm/cli/byte_count.h"
 #include "vmm/cli/command.h"
-#include "vmm/cli/duration.h"
 #include "vmm/cli/interrupts.h"
 #include "vmm/cli/progress_bar.h"
 #include "vmm/cli/standard_streams.h"

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/App.hpp>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -25,5 +26,11 @@ Result<std::unique_ptr<Store>> OpenStoreAt(const StorePlace& place);
 
 // --store and --key.
 void AddStoreOption(CLI::App& command, StorePlace& place);
+
+// The same; a new one where nothing is there, or an empty directory.
+// One that is made has the secret that `secret_of` says, by the key of `place`; null: none.
+Result<std::unique_ptr<Store>> OpenOrMakeStoreAt(
+    const StorePlace& place,
+    const std::function<Result<std::shared_ptr<const StoreSecret>>(const StoreKey*)>& secret_of);
 
 }  // namespace pacsvisor

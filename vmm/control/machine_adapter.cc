@@ -10,6 +10,8 @@
 #include <utility>
 
 #include "vmm/base/clock.h"
+#include "vmm/base/duration.h"
+#include "vmm/base/log.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/control/machine_agent.h"
 #include "vmm/machine/machine.h"
@@ -121,6 +123,7 @@ class MachineAdapter : public MachineRunner {
     const std::unique_ptr<Quiescer> quiescer =
         request.quiesce ? agent_.ForSnapshot(request.quiesce_timeout_ms, observer) : nullptr;
     const MachineConfig& config = machine_->config();
+    CHECK(!request.scheduled || config.schedule, "a snapshot of no schedule");
     SnapshotOrder order{.machine = config.name,
                         .message = request.message,
                         .texts = {{"config", config.source_text},
@@ -128,12 +131,37 @@ class MachineAdapter : public MachineRunner {
                                   {"pacsvisor", PACSVISOR_VERSION}},
                         .quiescer = quiescer.get(),
                         .pause_budget_ns = request.pause_budget_us * kNsPerUs};
+    if (request.scheduled) {
+      order.texts[kScheduledText] = DurationText(config.schedule->every_us);
+    }
     ObserverAdapter adapter(observer);
     const TakenSnapshot taken = TRY(taker_->Take(order, adapter));
-    return ResultOf(taken);
+    SnapshotResult result = ResultOf(taken);
+    if (request.scheduled && config.schedule->keep.any()) {
+      PruneScheduled(config, observer, result);
+    }
+    return result;
   }
 
  private:
+  // Its failure is none of the snapshot's, which is durable; the next one tries again.
+  void PruneScheduled(const MachineConfig& config, SnapshotObserver& observer,
+                      SnapshotResult& result) {
+    const Result<PruneReport> pruned =
+        store_->Prune({.keep = config.schedule->keep,
+                       .machine = config.name,
+                       .with_text = kScheduledText,
+                       .cancelled = [&observer] { return observer.cancelled(); }});
+    if (!pruned.ok()) {
+      result.warnings.push_back("older snapshots of the schedule stay for now: " +
+                                pruned.error().message());
+      return;
+    }
+    if (!pruned->removed.empty()) {
+      Log(LogLevel::kInfo, "{} older snapshots of the schedule are removed",
+          pruned->removed.size());
+    }
+  }
   Status MakeTaker() {
     if (taker_ == nullptr) {
       subject_ = TRY(MachineSubject::Create(*machine_));
@@ -209,6 +237,31 @@ MachineFactory MachineFactoryOf(MachineConfig config, std::shared_ptr<const Host
     }
     return std::unique_ptr<MachineRunner>(std::move(adapter));
   };
+}
+
+std::optional<ScheduleOptions> ScheduleOf(const MachineConfig& config, Store* store) {
+  if (!config.schedule || store == nullptr) {
+    return std::nullopt;
+  }
+  ScheduleOptions options{.every_ns = config.schedule->every_us * kNsPerUs,
+                          .quiesce = config.schedule->quiesce,
+                          .newest_age_ns = std::nullopt};
+  const Result<std::vector<SnapshotInfo>> snapshots = store->List();
+  if (!snapshots.ok()) {
+    Log(LogLevel::kWarning, "when the last scheduled snapshot was taken cannot be told: {}",
+        snapshots.error().message());
+    return options;
+  }
+  const uint64_t now_ns = RealtimeNs();
+  for (const SnapshotInfo& info : *snapshots) {
+    // One from the future is of a clock that was wrong, then or now.
+    if (info.draft.machine == config.name && info.draft.texts.contains(kScheduledText) &&
+        info.draft.instant_ns <= now_ns) {
+      const uint64_t age_ns = now_ns - info.draft.instant_ns;
+      options.newest_age_ns = std::min(options.newest_age_ns.value_or(age_ns), age_ns);
+    }
+  }
+  return options;
 }
 
 MachineDescription DescribeConfig(const MachineConfig& config) {

@@ -34,6 +34,16 @@ struct NetDescription {
 // Device, then kind, then how often (Machine::GuestFaults); what is 0 is left out.
 using FaultDescriptions = std::map<std::string, std::map<std::string, uint64_t>>;
 
+// Snapshots that the machine takes by itself ([schedule] in VM.toml).
+struct ScheduleDescription {
+  uint64_t every_ms = 0;    // 0: it takes none
+  uint64_t next_in_ms = 0;  // until the next one is due; 0 also while it is being taken
+  uint64_t failures = 0;    // since the last success
+  std::string last_error;   // of them; empty: none
+
+  friend bool operator==(const ScheduleDescription&, const ScheduleDescription&) = default;
+};
+
 struct MachineDescription {
   std::string name;
   int64_t pid = 0;
@@ -50,8 +60,9 @@ struct MachineDescription {
   uint64_t first_entry_ns = 0;
   std::vector<DiskDescription> disks;
   std::vector<NetDescription> nets;
-  std::string store;         // path of the directory that snapshots go to; empty: none
-  std::string store_key;     // path of its key file; empty: not encrypted
+  std::string store;      // path of the directory that snapshots go to; empty: none
+  std::string store_key;  // path of its key file; empty: not encrypted
+  ScheduleDescription schedule;
   FaultDescriptions faults;  // since the guest was last started or reset
   std::string version;       // of pacsvisor
 };

@@ -63,6 +63,25 @@ DiskDescription DiskFromJson(const Json& json, ObjectReader* outer) {
   return disk;
 }
 
+Json ToJson(const ScheduleDescription& schedule) {
+  return {{"every_ms", schedule.every_ms},
+          {"next_in_ms", schedule.next_in_ms},
+          {"failures", schedule.failures},
+          {"last_error", schedule.last_error}};
+}
+
+ScheduleDescription ScheduleFromJson(const Json& json, ObjectReader* outer) {
+  ObjectReader reader(json);
+  ScheduleDescription schedule{.every_ms = reader.Number("every_ms", UINT64_MAX),
+                               .next_in_ms = reader.Number("next_in_ms", UINT64_MAX),
+                               .failures = reader.Number("failures", UINT64_MAX),
+                               .last_error = reader.Text("last_error")};
+  if (!reader.problem().empty()) {
+    outer->Fail("has a schedule that " + reader.problem());
+  }
+  return schedule;
+}
+
 FaultDescriptions FaultsFromJson(ObjectReader& reader) {
   FaultDescriptions faults;
   for (const auto& [device, counts] : reader.Object("faults").items()) {
@@ -136,6 +155,7 @@ std::string DescriptionToJson(const MachineDescription& description) {
        {"nets", std::move(nets)},
        {"store", description.store},
        {"store_key", description.store_key},
+       {"schedule", ToJson(description.schedule)},
        {"faults", description.faults.empty() ? Json::object() : Json(description.faults)},
        {"version", description.version}});
 }
@@ -167,6 +187,7 @@ Result<MachineDescription> DescriptionFromJson(std::string_view text) {
   for (const Json& net : reader.List("nets")) {
     description.nets.push_back(NetFromJson(net, &reader));
   }
+  description.schedule = ScheduleFromJson(reader.Object("schedule"), &reader);
   description.faults = FaultsFromJson(reader);
   if (!reader.problem().empty()) {
     return Error::Make(ErrorCode::kCorrupt, "the machine's description {}", reader.problem());

@@ -34,7 +34,13 @@ Result<MachineEnd> MachineSession::Run() {
   TRY(snapshots_.StartWorker());
   std::thread button = TRY(StartThread(ThreadKind::kControl, "button", [this] { ButtonLoop(); }));
   Result<std::thread> force = StartThread(ThreadKind::kControl, "force", [this] { ForceLoop(); });
-  Result<MachineEnd> exit = force.ok() ? RunUntilEnd() : Result<MachineEnd>(force.error());
+  const Status scheduled = schedule_ && force.ok() ? schedule_->Start() : Status();
+  Result<MachineEnd> exit = !force.ok()       ? Result<MachineEnd>(force.error())
+                            : !scheduled.ok() ? Result<MachineEnd>(scheduled.error())
+                                              : RunUntilEnd();
+  if (schedule_) {
+    schedule_->Stop();
+  }
   {
     MutexLock lock(mutex_);
     ended_ = true;
@@ -194,6 +200,9 @@ void MachineSession::Force() {
 MachineDescription MachineSession::Describe() {
   MachineDescription description = fixed_;
   description.uptime_ms = (MonotonicNs() - start_ns_) / kNsPerMillisecond;
+  if (schedule_) {
+    description.schedule = schedule_->Describe();
+  }
   MutexLock lock(mutex_);
   if (runner_ != nullptr) {
     description.memory_there_bytes = runner_->memory_there_bytes();

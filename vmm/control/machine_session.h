@@ -22,6 +22,7 @@
 #include "vmm/base/thread_annotations.h"
 #include "vmm/control/machine_control.h"
 #include "vmm/control/machine_runner.h"
+#include "vmm/control/scheduled_snapshots.h"
 #include "vmm/control/snapshot_jobs.h"
 
 namespace pacsvisor {
@@ -34,6 +35,9 @@ class MachineSession : public MachineControl {
   // Run, when the first machine runs.
   MachineSession(MachineDescription fixed, MachineFactory factory, ConsoleOutput output,
                  std::function<void()> on_force, std::function<void()> on_start = {});
+
+  // Before Run: it takes snapshots by itself as well.
+  void SetSchedule(const ScheduleOptions& options) { schedule_.emplace(*this, options); }
 
   // Builds, starts and waits; after a reset of the guest again, unless it is being stopped. A stop
   // that comes before the start leaves nothing to be started: kForced. Once.
@@ -92,7 +96,8 @@ class MachineSession : public MachineControl {
   const std::function<void()> on_force_;
   std::function<void()> on_start_;  // Run's; empty once it was called
   const uint64_t start_ns_;
-  RateLimitedLog reset_log_;  // any thread
+  RateLimitedLog reset_log_;                    // any thread
+  std::optional<ScheduledSnapshots> schedule_;  // set before Run
   // Held across a pause, a resume and the press of the button, so that these take turns.
   Mutex operation_mutex_;
   // Guarded; for short moments only.

@@ -92,6 +92,7 @@ Result<RestorePlan> PlanRestore(const SnapshotInfo& snapshot, const RestoreOptio
     MoveDisks(config, options.directory);
     if (!options.live) {
       Isolate(config, options.forwards);
+      config.schedule.reset();  // a rehearsal's snapshots are taken by hand
     }
   }
   config.store_path = options.store_path;

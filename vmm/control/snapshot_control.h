@@ -26,6 +26,9 @@ struct SnapshotRequest {
   uint64_t pause_budget_us = kDefaultPauseBudgetUs;  // one that cannot be met is recorded, no error
   bool quiesce = false;                              // the guest agent freezes the file systems
   uint32_t quiesce_timeout_ms = kDefaultQuiesceTimeoutMs;
+  // By the machine's own schedule, whose rules then say which of its snapshots are removed. Not
+  // for clients.
+  bool scheduled = false;
 };
 
 // Limits of the above; kInvalidArgument says which.

@@ -17,6 +17,7 @@
 #include "vmm/memory/guest_memory.h"
 #include "vmm/sandbox/cgroup.h"
 #include "vmm/sandbox/namespaces.h"
+#include "vmm/store/keep_rules.h"
 
 namespace pacsvisor {
 
@@ -70,6 +71,17 @@ struct SandboxConfig {
   bool filter_calls = true;  // seccomp; false only to look for a fault
 };
 
+// Snapshots that the machine's process takes by itself.
+struct ScheduleConfig {
+  static constexpr uint64_t kMinEveryUs = 1'000'000;
+  static constexpr uint64_t kMaxEveryUs = 366ull * 24 * 3600 * 1'000'000;
+
+  uint64_t every_us = 0;
+  bool quiesce = false;
+  KeepRules keep;                   // of them; without a rule all stay
+  uint64_t verified_within_us = 0;  // `pacsvisor snapshots` warns; 0: never
+};
+
 struct MachineConfig {
   static constexpr uint32_t kMaxCpus = 16;
   static constexpr uint64_t kMinMemoryBytes = 8ul << 20;
@@ -94,6 +106,7 @@ struct MachineConfig {
   bool agent_enabled = false;
   std::string store_path;  // empty: no snapshots
   std::string store_key;   // its key file; empty: not encrypted
+  std::optional<ScheduleConfig> schedule;
   SandboxConfig sandbox;
   CgroupLimits limits;
   // What LoadConfig read, and the absolute directory that its relative paths start at: a snapshot

@@ -4,6 +4,7 @@
 #include <iterator>
 #include <utility>
 
+#include "vmm/base/duration.h"
 #include "vmm/machine/config.h"
 #include "vmm/machine/config_table.h"
 #include "vmm/machine/config_text.h"
@@ -59,6 +60,9 @@ class Reader {
     }
     if (const ConfigNode* store = table.Table("store")) {
       ReadStore(*store);
+    }
+    if (const ConfigNode* schedule = table.Table("schedule")) {
+      ReadSchedule(*schedule);
     }
     if (const ConfigNode* sandbox = table.Table("sandbox")) {
       ReadSandbox(*sandbox);
@@ -159,6 +163,49 @@ class Reader {
     ConfigTable table(node, "agent", &out_);
     config_.agent_enabled = table.Boolean("enabled").value_or(true);
     table.ReportUnknown();
+  }
+
+  void ReadSchedule(const ConfigNode& node) {
+    ConfigTable table(node, "schedule", &out_);
+    ScheduleConfig schedule;
+    schedule.every_us = ReadDuration(table, "every");
+    table.Missing("every", "\"1h\"");
+    schedule.quiesce = table.Boolean("quiesce").value_or(false);
+    schedule.verified_within_us = ReadDuration(table, "verified_within");
+    if (const ConfigNode* keep = table.Table("keep")) {
+      ReadKeepRules(*keep, schedule.keep);
+    }
+    table.ReportUnknown();
+    config_.schedule = schedule;
+  }
+
+  void ReadKeepRules(const ConfigNode& node, KeepRules& keep) {
+    ConfigTable table(node, "schedule.keep", &out_);
+    keep.last = table.Number("last").value_or(0);
+    keep.hourly = table.Number("hourly").value_or(0);
+    keep.daily = table.Number("daily").value_or(0);
+    keep.weekly = table.Number("weekly").value_or(0);
+    keep.monthly = table.Number("monthly").value_or(0);
+    keep.yearly = table.Number("yearly").value_or(0);
+    table.ReportUnknown();
+  }
+
+  // 0: it is not there, or wrong.
+  uint64_t ReadDuration(ConfigTable& table, std::string_view name) {
+    const std::optional<std::string> text = table.String(name);
+    if (!text) {
+      return 0;
+    }
+    const Result<uint64_t> duration =
+        ParseDurationUs(*text, ScheduleConfig::kMinEveryUs, ScheduleConfig::kMaxEveryUs);
+    if (!duration.ok()) {
+      table.Problem(name,
+                    fmt::format("{} = \"{}\" is no time from {} to {}: write a whole number "
+                                "and its unit, such as \"30m\", \"1h\" or \"1d\"",
+                                name, Printable(*text), DurationText(ScheduleConfig::kMinEveryUs),
+                                DurationText(ScheduleConfig::kMaxEveryUs)));
+    }
+    return duration.ok() ? *duration : 0;
   }
 
   void ReadStore(const ConfigNode& node) {

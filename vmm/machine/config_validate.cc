@@ -65,6 +65,7 @@ class Validator {
     CheckNets();
     CheckForwards();
     CheckNetworkNamespace();
+    CheckSchedule();
     CheckLimits();
     return std::move(problems_);
   }
@@ -94,6 +95,17 @@ class Validator {
     } else if (config_.memory_bytes % kMemoryUnitBytes != 0) {
       Problem("memory", "a memory of {} is not whole: give a multiple of 1M",
               FormatSize(config_.memory_bytes));
+    }
+  }
+
+  void CheckSchedule() {
+    if (config_.schedule && config_.store_path.empty()) {
+      Problem("schedule", "snapshots need a place to go to: add [store] with path = \"DIRECTORY\"");
+    }
+    if (config_.schedule && config_.schedule->quiesce && !config_.agent_enabled) {
+      Problem("schedule.quiesce",
+              "file systems are frozen by the guest's agent: add [agent], and install "
+              "qemu-guest-agent in the guest");
     }
   }
 

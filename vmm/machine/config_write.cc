@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "vmm/base/duration.h"
 #include "vmm/machine/config_text.h"
 #include "vmm/machine/tracking.h"
 
@@ -105,6 +106,28 @@ void WriteNet(Writer& out, const NetConfig& net) {
   out.Size("bandwidth", net.bandwidth_bytes);
 }
 
+void WriteSchedule(Writer& out, const ScheduleConfig& schedule) {
+  out.Table("schedule");
+  out.Text("every", DurationText(schedule.every_us));
+  out.Flag("quiesce", schedule.quiesce, false);
+  if (schedule.verified_within_us != 0) {
+    out.Text("verified_within", DurationText(schedule.verified_within_us));
+  }
+  const KeepRules& keep = schedule.keep;
+  std::string rules;
+  for (const auto& [name, count] :
+       {std::pair("last", keep.last), std::pair("hourly", keep.hourly),
+        std::pair("daily", keep.daily), std::pair("weekly", keep.weekly),
+        std::pair("monthly", keep.monthly), std::pair("yearly", keep.yearly)}) {
+    if (count != 0) {
+      rules += fmt::format("{}{} = {}", rules.empty() ? "" : ", ", name, count);
+    }
+  }
+  if (!rules.empty()) {
+    out.Key("keep", "{ " + rules + " }");
+  }
+}
+
 void WriteSandbox(Writer& out, const SandboxConfig& sandbox) {
   if (sandbox.user.empty() && !sandbox.namespaces.any() && sandbox.filter_calls) {
     return;
@@ -168,6 +191,9 @@ std::string ConfigToToml(const MachineConfig& config) {
     if (!config.store_key.empty()) {
       out.Text("key", config.store_key);
     }
+  }
+  if (config.schedule) {
+    WriteSchedule(out, *config.schedule);
   }
   WriteSandbox(out, config.sandbox);
   WriteLimits(out, config.limits);

@@ -41,6 +41,7 @@ class ChunkCodec {
   explicit ChunkCodec(std::shared_ptr<const StoreSecret> secret) : secret_(std::move(secret)) {}
 
   const StoreSecret* secret() const { return secret_.get(); }
+  std::shared_ptr<const StoreSecret> shared_secret() const { return secret_; }
   PageKeys keys() const { return secret_ == nullptr ? PageKeys::kNone : PageKeys::kHeld; }
   size_t most_stored_bytes() const {
     return secret_ == nullptr ? kStoreBlockBytes : kMaxStoredChunkBytes;

@@ -6,7 +6,8 @@
 
 namespace pacsvisor {
 
-TableSource::TableSource(std::shared_ptr<Table> table) : table_(std::move(table)) {
+TableSource::TableSource(std::shared_ptr<Table> table, uint64_t from)
+    : table_(std::move(table)), from_(from) {
   path_.push_back({table_->root(), 0});
 }
 
@@ -16,6 +17,9 @@ Result<bool> TableSource::Next(TableEntry& entry) {
     const TablePage& page = *level.page;
     if (page.level == 0 && level.next < page.entries.size()) {
       entry = page.entries[level.next++];
+      if (entry.end() <= from_) {
+        continue;
+      }
       return true;
     }
     if (page.level == 0 || level.next == page.links.size()) {
@@ -25,6 +29,9 @@ Result<bool> TableSource::Next(TableEntry& entry) {
     const PageLink& link = page.links[level.next++];
     const uint64_t upper =
         level.next < page.links.size() ? page.links[level.next].first : page.upper;
+    if (upper <= from_) {
+      continue;
+    }
     path_.push_back({TRY(table_->ReadPage(link, page.level - 1, link.first, upper)), 0});
   }
   return false;

@@ -18,10 +18,10 @@ class EntrySource {
   virtual Result<bool> Next(TableEntry& entry) = 0;
 };
 
-// All entries of a table, past its cache.
+// The entries of a table, past its cache, that end behind key `from`.
 class TableSource : public EntrySource {
  public:
-  explicit TableSource(std::shared_ptr<Table> table);
+  explicit TableSource(std::shared_ptr<Table> table, uint64_t from = 0);
   Result<bool> Next(TableEntry& entry) override;
 
  private:
@@ -31,6 +31,7 @@ class TableSource : public EntrySource {
   };
 
   std::shared_ptr<Table> table_;
+  const uint64_t from_;
   std::vector<Level> path_;  // from the root down
 };
 

@@ -27,29 +27,37 @@ Status PackSet::Read(const ChunkPlace& place, std::span<uint8_t> bytes) {
   return file->ReadAt(place.offset, bytes);
 }
 
-Result<PackContents> PackSet::ReadContents(uint32_t number) {
+Result<PackTrailer> PackSet::ReadTrailer(uint32_t number) {
   const std::shared_ptr<StoreFile> file = TRY(Open(number));
   const uint64_t size_bytes = TRY(file->SizeBytes());
-  const std::string path = PackPath(number);
   if (size_bytes < kPackHeaderBytes + kPackTrailerBytes) {
-    return Error::Make(ErrorCode::kCorrupt, "{} has {} bytes only", path, size_bytes);
+    return Error::Make(ErrorCode::kCorrupt, "{} has {} bytes only", PackPath(number), size_bytes);
   }
-  std::array<uint8_t, kPackHeaderBytes> header;
-  TRY(file->ReadAt(0, header));
   std::array<uint8_t, kPackTrailerBytes> end;
   TRY(file->ReadAt(size_bytes - end.size(), end));
+  Result<PackTrailer> trailer = DecodePackTrailer(end, size_bytes);
+  return trailer.ok()
+             ? std::move(trailer)
+             : Result<PackTrailer>(std::move(trailer).error().WithContext(PackPath(number)));
+}
+
+Result<PackContents> PackSet::ReadContents(uint32_t number) {
+  const std::string path = PackPath(number);
+  const std::shared_ptr<StoreFile> file = TRY(Open(number));
+  const PackTrailer trailer = TRY(ReadTrailer(number));
+  std::array<uint8_t, kPackHeaderBytes> header;
+  TRY(file->ReadAt(0, header));
   PackContents contents;
   const Status header_good = CheckPackHeader(header, number);
-  Result<PackTrailer> trailer = DecodePackTrailer(end, size_bytes);
-  if (!header_good.ok() || !trailer.ok()) {
-    Error error = header_good.ok() ? trailer.error() : header_good.error();
+  if (!header_good.ok()) {
+    Error error = header_good.error();
     return std::move(error).WithContext(path);
   }
-  contents.trailer = *trailer;
-  contents.records.resize(trailer->directory_bytes());
-  TRY(file->ReadAt(trailer->directory_offset, contents.records));
+  contents.trailer = trailer;
+  contents.records.resize(trailer.directory_bytes());
+  TRY(file->ReadAt(trailer.directory_offset, contents.records));
   Result<std::vector<uint32_t>> offsets =
-      DecodePackDirectory(contents.records, *trailer, most_chunk_bytes_);
+      DecodePackDirectory(contents.records, trailer, most_chunk_bytes_);
   if (!offsets.ok()) {
     return std::move(offsets).error().WithContext(path);
   }

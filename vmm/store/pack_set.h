@@ -32,6 +32,8 @@ class PackSet {
   Result<std::shared_ptr<StoreFile>> Open(uint32_t number);
   // The stored bytes at `place`, into as many.
   Status Read(const ChunkPlace& place, std::span<uint8_t> bytes);
+  // Reads and checks the trailer.
+  Result<PackTrailer> ReadTrailer(uint32_t number);
   // Reads and checks header, trailer and directory.
   Result<PackContents> ReadContents(uint32_t number);
   // Closes everything: files may have been removed.

@@ -9,15 +9,19 @@
 #include "vmm/base/clock.h"
 #include "vmm/store/export_format.h"
 #include "vmm/store/open_store.h"
+#include "vmm/store/store_copy.h"
 #include "vmm/store/store_core.h"
+#include "vmm/store/store_diff.h"
 #include "vmm/store/store_erase.h"
 #include "vmm/store/store_export.h"
 #include "vmm/store/store_holds.h"
 #include "vmm/store/store_import.h"
 #include "vmm/store/store_prune.h"
 #include "vmm/store/store_reader.h"
+#include "vmm/store/store_sample.h"
 #include "vmm/store/store_verify.h"
 #include "vmm/store/store_writer.h"
+#include "vmm/store/verify_records.h"
 
 namespace pacsvisor {
 namespace {
@@ -83,9 +87,25 @@ class FileStore : public Store {
     return BeginStoreWriter(core_, parent, std::move(spaces));
   }
 
+  Result<SnapshotDiff> Diff(const SnapshotId& first, const SnapshotId& second,
+                            const std::function<void(const VerifyProgress&)>& progress) override {
+    return DiffSnapshots(*core_, first, second, progress);
+  }
+
   Result<VerifyReport> Verify(const std::vector<SnapshotId>& ids,
                               const std::function<void(const VerifyProgress&)>& progress) override {
     return VerifyStore(*core_, ids, progress);
+  }
+
+  Result<VerifyReport> VerifyAndRecord(
+      const VerifyRequest& request,
+      const std::function<void(const VerifyProgress&)>& progress) override {
+    return request.sample.has_value() ? VerifySample(*core_, request, progress)
+                                      : VerifyStoreAndRecord(*core_, request, progress);
+  }
+
+  Result<std::map<SnapshotId, uint64_t>> VerifiedTimes() override {
+    return ReadVerifiedTimes(core_->files());
   }
 
   Result<PruneReport> Prune(const PruneRequest& request,
@@ -101,6 +121,15 @@ class FileStore : public Store {
   Result<ImportReport> Import(const ByteSource& source,
                               const std::function<void(const VerifyProgress&)>& progress) override {
     return ImportSnapshot(*core_, source, progress);
+  }
+
+  Result<CopyReport> CopyTo(Store& target, const SnapshotId& id, const CopyWatch& watch) override {
+    return target.CopyFrom(*core_, id, watch);
+  }
+
+  Result<CopyReport> CopyFrom(StoreCore& source, const SnapshotId& id,
+                              const CopyWatch& watch) override {
+    return CopySnapshot(source, *core_, id, watch);
   }
 
   Result<Hold> AddHold(const SnapshotId& id, uint64_t until_ns, std::string_view reason) override {
@@ -121,7 +150,9 @@ class FileStore : public Store {
 
   Status ChangeKey(const StoreKey& key) override { return ChangeStoreKey(*core_, key); }
 
-  bool is_encrypted() const override { return core_->secret() != nullptr; }
+  std::shared_ptr<const StoreSecret> secret() const override {
+    return core_->codec().shared_secret();
+  }
 
   void ForgetIndex() override { core_->ForgetIndex(); }
 

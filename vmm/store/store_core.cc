@@ -129,6 +129,16 @@ Result<SnapshotRoot> StoreCore::ReadRoot(const SnapshotId& id) {
 
 Result<SnapshotRoot> StoreCore::DecodeRootFile(const SnapshotId& id,
                                                std::span<const uint8_t> bytes) {
+  SealKey key = TRY(ReadSnapshotKey(id));
+  Result<SnapshotRoot> root = UnsealRoot(key, bytes);
+  OPENSSL_cleanse(key.data(), key.size());
+  if (!root.ok()) {
+    return std::move(root).error().WithContext(SnapshotPath(id));
+  }
+  return root;
+}
+
+Result<SealKey> StoreCore::ReadSnapshotKey(const SnapshotId& id) {
   const std::string path = SnapshotKeyPath(id);
   const Result<std::vector<uint8_t>> file = ReadWholeFile(*files_, path, kSnapshotKeyFileBytes);
   if (!file.ok() && file.error().code() == ErrorCode::kNotFound) {
@@ -137,24 +147,18 @@ Result<SnapshotRoot> StoreCore::DecodeRootFile(const SnapshotId& id,
       return Error::Make(ErrorCode::kNotFound, "the store in {} has no snapshot {}", files_->name(),
                          id.Hex());
     }
-    return Error::Make(
-        ErrorCode::kCorrupt,
-        "{} is missing; without it this snapshot cannot be read: bring it back from a "
-        "copy of the store",
-        path);
+    return Error::Make(ErrorCode::kCorrupt,
+                       "{} is missing; without it this snapshot cannot be read: bring it back from "
+                       "a copy of the store",
+                       path);
   }
   const std::vector<uint8_t> key_bytes = TRY(file);
-  std::optional<SealKey> key = secret()->UnwrapSnapshotKey(key_bytes);
+  const std::optional<SealKey> key = secret()->UnwrapSnapshotKey(key_bytes);
   if (!key.has_value()) {
     return Error::Make(ErrorCode::kCorrupt, "{}: damaged; bring it back from a copy of the store",
                        path);
   }
-  Result<SnapshotRoot> root = UnsealRoot(*key, bytes);
-  OPENSSL_cleanse(key->data(), key->size());
-  if (!root.ok()) {
-    return std::move(root).error().WithContext(SnapshotPath(id));
-  }
-  return root;
+  return *key;
 }
 
 Status StoreCore::WriteSnapshotKey(const SnapshotId& id, const SealKey& key) {

@@ -32,10 +32,11 @@ struct StoreTuning {
   size_t verified_chunks = 4 * kMiB;    // references in memory while verifying: 64 bytes each
   // Of an encrypted store: the key file's, which unwraps its secret.
   std::shared_ptr<const StoreKey> key;
-  std::string owner;                    // who locks the store, for those who find it locked
-  uint32_t lock_wait_ms = 0;            // for whoever has the lock
-  uint32_t prune_pause_ms = 0;          // in which others may take the lock from a prune
-  unsigned compact_below_percent = 50;  // a pack with less that is needed is rewritten
+  std::string owner;                       // who locks the store, for those who find it locked
+  uint32_t lock_wait_ms = 0;               // for whoever has the lock
+  uint32_t prune_pause_ms = 0;             // in which others may take the lock from a prune
+  unsigned compact_below_percent = 50;     // a pack with less that is needed is rewritten
+  uint64_t checkpoint_bytes = 256 * kMiB;  // verified between two notes of how far it is
 };
 
 class StoreCore {
@@ -72,7 +73,8 @@ class StoreCore {
   // Block contents by name: from `place`, or wherever the packs have it. kCorrupt names the file.
   Status ReadChunk(const ChunkId& chunk, const ChunkPlace& place, std::span<uint8_t> block);
 
-  // Of an encrypted store: the file keys/ID, durable when it returns. Before the root.
+  // Of an encrypted store: what the file keys/ID holds; written, it is durable. Before the root.
+  Result<SealKey> ReadSnapshotKey(const SnapshotId& id);
   Status WriteSnapshotKey(const SnapshotId& id, const SealKey& key);
   // Overwrites and removes keys whose snapshots are gone, durably. After the roots. The caller
   // holds the store's lock.

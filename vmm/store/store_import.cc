@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <map>
-#include <set>
 
 #include "vmm/base/log.h"
 #include "vmm/store/append_buffer.h"
@@ -12,6 +11,7 @@
 #include "vmm/store/chunk_packer.h"
 #include "vmm/store/export_format.h"
 #include "vmm/store/hold.h"
+#include "vmm/store/snapshot_arrival.h"
 #include "vmm/store/store_reader.h"
 #include "vmm/store/table_walk.h"
 
@@ -91,7 +91,7 @@ class Importer {
  public:
   Importer(StoreCore& core, const ByteSource& source,
            const std::function<void(const VerifyProgress&)>& progress)
-      : core_(core), files_(core.files()), stream_(source), progress_(progress) {}
+      : core_(core), files_(core.files()), stream_(source), progress_(progress), arrival_(core) {}
 
   Result<ImportReport> Run() {
     TRY(TakeRoot());
@@ -176,7 +176,9 @@ class Importer {
     if (key_.has_value()) {
       TRY(ProveChunks(packer));
     }
-    return Commit(packer);
+    TRY(arrival_.Commit(packer, {.id = root_.info.id, .bytes = root_bytes_, .key = key_}, holds_));
+    report_.stored_bytes = packer.stored_bytes();
+    return {};
   }
 
   // What comes next, `file_bytes` long, into a file under tmp/.
@@ -200,11 +202,13 @@ class Importer {
       return {};
     }
     Sha256Stream hash;
-    TRY(TakeFile(kStatePath, root_.state.file_bytes, &hash));
+    const std::string path = SnapshotArrival::kStatePath;
+    TRY(TakeFile(path, root_.state.file_bytes, &hash));
+    arrival_.Add(root_.state.name, path);
     if (hash.Value() != root_.state.name) {
       return Damaged("the state");
     }
-    const Result<std::vector<uint8_t>> state = ReadStateFile(files_, kStatePath, root_.state);
+    const Result<std::vector<uint8_t>> state = ReadStateFile(files_, path, root_.state);
     return state.ok() || state.error().code() != ErrorCode::kCorrupt
                ? (state.ok() ? Status() : Status(state.error()))
                : Status(Damaged("the state"));
@@ -213,8 +217,9 @@ class Importer {
   Status TakeTables() {
     for (size_t i = 0; i < root_.tables.size(); ++i) {
       const TableRef& ref = root_.tables[i];
-      const std::string path = TablePath(i);
+      const std::string path = SnapshotArrival::TablePath(i);
       TRY(TakeFile(path, ref.file_bytes, nullptr));
+      arrival_.Add(ref.name, path);
       Result<std::shared_ptr<Table>> table = Table::Open(files_, path, ref);
       if (!table.ok()) {
         return table.error().code() == ErrorCode::kCorrupt ? Damaged("a table") : table.error();
@@ -409,65 +414,11 @@ class Importer {
     return named.size() == count ? Status() : Status(Damaged("a chunk that no table names"));
   }
 
-  // Packs, floor, objects, holds, root: each durable before what stands on it.
-  Status Commit(ChunkPacker& packer) {
-    report_.stored_bytes = packer.stored_bytes();
-    TRY(files_.SyncDirectory("packs"));
-    const uint32_t floor = TRY(core_.ReadFloor());
-    if (packer.has_packs() && packer.last_pack() > floor) {
-      TRY(core_.WriteFloor(packer.last_pack()));
-    }
-    if (root_.state.plain_bytes > 0) {
-      TRY(MoveToObjects(kStatePath, root_.state.name));
-    }
-    for (size_t i = 0; i < root_.tables.size(); ++i) {
-      TRY(MoveToObjects(TablePath(i), root_.tables[i].name));
-    }
-    for (const std::string& directory : object_directories_) {
-      TRY(files_.SyncDirectory(directory));
-    }
-    TRY(files_.SyncDirectory("objects"));
-    TRY(WriteHolds());
-    if (key_.has_value()) {
-      TRY(core_.WriteSnapshotKey(root_.info.id, *key_));
-    }
-    const std::string path = SnapshotPath(root_.info.id);
-    const Status written = WriteWholeFile(files_, path, root_bytes_);
-    const Status durable = written.ok() ? files_.SyncDirectory("snapshots") : written;
-    if (!durable.ok()) {
-      (void)files_.Remove(path).ok();  // nobody may find it after an error was reported
-    }
-    return durable;
-  }
-
-  Status MoveToObjects(const std::string& from, const Hash& name) {
-    const std::string path = ObjectPath(name);
-    const std::string directory = path.substr(0, path.rfind('/'));
-    TRY(files_.CreateDirectory(directory));
-    object_directories_.insert(directory);
-    return files_.Rename(from, path);
-  }
-
-  Status WriteHolds() {
-    if (holds_.empty()) {
-      return {};
-    }
-    TRY(files_.CreateDirectory("holds"));
-    TRY(files_.SyncDirectory("."));
-    for (const Hold& hold : holds_) {
-      TRY(WriteWholeFile(files_, HoldPath(hold.snapshot, hold.word), EncodeHold(hold)));
-    }
-    return files_.SyncDirectory("holds");
-  }
-
   void Tell() {
     if (progress_) {
       progress_({.bytes_done = stream_.taken_bytes(), .bytes_total = 0});
     }
   }
-
-  static std::string TablePath(size_t index) { return fmt::format("tmp/table-{}", index); }
-  static constexpr char kStatePath[] = "tmp/state";
 
   StoreCore& core_;
   StoreFiles& files_;
@@ -479,7 +430,7 @@ class Importer {
   std::map<uint32_t, size_t> appended_;  // chunks, by pack
   std::vector<std::shared_ptr<Table>> tables_;
   std::vector<Hold> holds_;
-  std::set<std::string> object_directories_;
+  SnapshotArrival arrival_;
   ImportReport report_;
 };
 

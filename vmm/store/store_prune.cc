@@ -106,16 +106,30 @@ class Pruner {
   void Condemn(const Roots& roots) {
     std::vector<SnapshotInfo> infos;
     for (const auto& [id, root] : roots) {
-      infos.push_back(root.info);
+      if (IsCounted(root.info)) {
+        infos.push_back(root.info);
+      }
       done_.bytes_total += TableBytes(root);
     }
     const std::set<SnapshotId> kept = KeptByRules(request_.keep, infos);
     for (const SnapshotInfo& info : infos) {
-      const bool chosen = request_.machine.empty() || info.draft.machine == request_.machine;
-      if (chosen && !kept.contains(info.id)) {
+      if (!kept.contains(info.id)) {
         condemned_.insert(info.id);
       }
     }
+  }
+
+  bool IsCounted(const SnapshotInfo& info) const {
+    return (request_.machine.empty() || info.draft.machine == request_.machine) &&
+           (request_.with_text.empty() || info.draft.texts.contains(request_.with_text));
+  }
+
+  // Where it may end as if it had been interrupted.
+  Status CheckCancelled() const {
+    if (request_.cancelled && request_.cancelled()) {
+      return Error::Make(ErrorCode::kCancelled, "the prune was ended; the next one goes on");
+    }
+    return {};
   }
 
   // Takes those out of `roots` that are condemned and that no hold or lease spares.
@@ -174,6 +188,7 @@ class Pruner {
   }
 
   Status MarkRoot(const SnapshotRoot& root) {
+    TRY(CheckCancelled());
     const Status marked = living_.Mark(root);
     if (marked.ok() ||
         (marked.error().code() == ErrorCode::kNotFound && !core_.ReadRoot(root.info.id).ok())) {
@@ -275,6 +290,7 @@ class Pruner {
             fmt::format("{} reads what may have gone: its room is left to the next prune", owners));
         return false;
       }
+      TRY(CheckCancelled());
       std::this_thread::sleep_for(kLeasePoll);
     }
   }

@@ -5,27 +5,31 @@
 #include <set>
 #include <string>
 
+#include "vmm/base/clock.h"
+#include "vmm/base/log.h"
 #include "vmm/store/body_checksum.h"
 #include "vmm/store/chunk_codec.h"
-#include "vmm/store/hold.h"
 #include "vmm/store/lease.h"
-#include "vmm/store/store_reader.h"
 #include "vmm/store/table.h"
 #include "vmm/store/table_walk.h"
+#include "vmm/store/verify_basis.h"
+#include "vmm/store/verify_records.h"
 
 namespace pacsvisor {
 namespace {
 
-using Users = std::set<SnapshotId>;
-
 constexpr size_t kReadBytes = kMiB;
 constexpr size_t kMostDamagesPerPack = 16;  // named one by one
 
-class Verifier {
+class Verifier : private VerifyBasis {
  public:
-  Verifier(StoreCore& core, const std::vector<SnapshotId>& ids,
+  // `checkpoint`: null, or what was proven before; what is proven is added to it.
+  Verifier(StoreCore& core, const VerifyRequest& request, VerifyCheckpoint* checkpoint,
            const std::function<void(const VerifyProgress&)>& progress)
-      : core_(core), ids_(ids), whole_(ids.empty()), progress_(progress) {}
+      : VerifyBasis(core, request.ids, progress),
+        whole_(request.ids.empty()),
+        stopped_(request.stopped),
+        checkpoint_(checkpoint) {}
 
   Result<VerifyReport> Run() {
     // What is looked at next stays where it is meanwhile.
@@ -36,24 +40,22 @@ class Verifier {
       ids_ = TRY(core_.ListIds());
       TRY(CheckFrame());
     }
-    for (const SnapshotId& id : ids_) {
-      CheckRoot(id);
-    }
+    CheckRoots();
+    LimitCheckpoint();
     const std::set<uint32_t> packs = TRY(PacksToCheck());
     for (const auto& [name, table] : tables_) {
+      TRY(CheckStopped());
       CheckTable(table.first, table.second);
     }
     for (const auto& [name, state] : states_) {
-      const Result<std::vector<uint8_t>> read = ReadStateObject(core_.files(), state.first);
-      if (!read.ok()) {
-        AddDamage(ObjectPath(name), read.error().message(), state.second);
-      }
-      Done(state.first.file_bytes);
+      TRY(CheckStopped());
+      CheckState(state.first, state.second);
     }
-    CheckPacks(packs);
+    TRY(CheckPacks(packs));
     // What was damaged was passed over.
     Done(0, done_.bytes_total - std::min(done_.bytes_done, done_.bytes_total));
     report_.snapshots = ids_.size();
+    report_.ids = ids_;
     return std::move(report_);
   }
 
@@ -62,77 +64,27 @@ class Verifier {
     ChunkPlace place;
     ChunkId chunk;
     const Users* users = nullptr;  // of the table that names it
+    bool covered = false;          // by the checkpoint, if its pack is
   };
 
-  void Done(uint64_t bytes, uint64_t passed_over = 0) {
-    done_.bytes_done += bytes + passed_over;
-    report_.bytes += bytes;
-    if (progress_) {
-      progress_(done_);
-    }
+  Status CheckStopped() const {
+    return stopped_ && stopped_()
+               ? Status(Error::Make(ErrorCode::kCancelled, "verifying was interrupted"))
+               : Status();
   }
 
-  void AddDamage(const std::string& file, std::string what, const Users& users) {
-    if (what.starts_with(file + ": ")) {
-      what.erase(0, file.size() + 2);  // it is said beside
-    }
-    report_.damages.push_back({file, std::move(what), {users.begin(), users.end()}});
-  }
-
-  Status CheckFrame() {
-    const std::string header(kHeaderPath);
-    const Result<std::vector<uint8_t>> bytes = ReadWholeFile(core_.files(), header, 16 * kKiB);
-    const Status good = bytes.ok() ? Drop(DecodeStoreHeader(*bytes)) : Status(bytes.error());
-    if (!good.ok()) {
-      AddDamage(header, good.error().message(), {ids_.begin(), ids_.end()});
-    }
-    if (core_.secret() != nullptr) {
-      const std::string keys(kStoreKeyPath);
-      const Result<std::vector<uint8_t>> file =
-          ReadWholeFile(core_.files(), keys, kStoreKeyFileBytes);
-      if (!file.ok() || !IsStoreKeyFileWhole(*file)) {
-        AddDamage(keys, "damaged; bring it back from a copy of the store",
-                  {ids_.begin(), ids_.end()});
-      }
-    }
-    const Status floor = Drop(core_.ReadFloor());
-    if (!floor.ok()) {
-      AddDamage(std::string(kFloorPath), floor.error().message(), {});
-    }
-    for (const Hold& hold : TRY(ReadHolds(core_.files()))) {
-      if (hold.damaged) {
-        AddDamage(HoldPath(hold.snapshot, hold.word), "the hold is not as written",
-                  {hold.snapshot});
-      }
-    }
-    return {};
-  }
-
-  template <typename T>
-  static Status Drop(const Result<T>& result) {
-    return result.ok() ? Status() : Status(result.error());
-  }
-
-  void CheckRoot(const SnapshotId& id) {
-    const Result<SnapshotRoot> root = core_.ReadRoot(id);
-    if (!root.ok()) {
-      const std::string key_path = SnapshotKeyPath(id);
-      const bool key_damaged = root.error().message().starts_with(key_path);
-      AddDamage(key_damaged ? key_path : SnapshotPath(id), root.error().message(), {id});
+  // Of tables that came since, references to packs that were proven before are still to be checked.
+  void LimitCheckpoint() {
+    if (checkpoint_ == nullptr) {
       return;
     }
-    for (const TableRef& table : root->tables) {
-      auto& use = tables_[table.name];
-      done_.bytes_total += use.second.empty() ? table.file_bytes : 0;
-      use.first = table;
-      use.second.insert(id);
+    std::set<Hash> tables;
+    for (const auto& [name, use] : tables_) {
+      if (checkpoint_->packs.empty() || checkpoint_->tables.contains(name)) {
+        tables.insert(name);
+      }
     }
-    if (root->state.plain_bytes > 0) {
-      auto& use = states_[root->state.name];
-      done_.bytes_total += use.second.empty() ? root->state.file_bytes : 0;
-      use.first = root->state;
-      use.second.insert(id);
-    }
+    checkpoint_->tables = std::move(tables);
   }
 
   // Every page, from the root down; damaged ones do not hide the others.
@@ -141,6 +93,7 @@ class Verifier {
     const Result<std::shared_ptr<Table>> table = Table::Open(core_.files(), path, ref);
     if (!table.ok()) {
       AddDamage(path, table.error().message(), users);
+      Uncover(ref.name);
       return;
     }
     uint64_t page_bytes = (*table)->root_bytes() + kTableFooterBytes;
@@ -161,10 +114,19 @@ class Verifier {
           AddDamage(path, error.message(), users);
           damaged = true;
         });
-    if (!damaged && page_bytes != ref.file_bytes) {
+    if (damaged) {
+      Uncover(ref.name);
+    } else if (page_bytes != ref.file_bytes) {
       AddDamage(path, fmt::format("{}: its pages do not cover the file", path), users);
     }
     Done(ref.file_bytes);
+  }
+
+  // Not all of its references were seen.
+  void Uncover(const Hash& table) {
+    if (checkpoint_ != nullptr) {
+      checkpoint_->tables.erase(table);
+    }
   }
 
   // The chunks of the packs `first` … `last` that the tables name.
@@ -177,6 +139,7 @@ class Verifier {
         continue;  // it was said
       }
       const Users* const users = &use.second;
+      const bool covered = checkpoint_ != nullptr && checkpoint_->tables.contains(name);
       WalkTable(
           **table,
           [&](const TablePage& page) {
@@ -184,7 +147,7 @@ class Verifier {
               const bool wanted = entry.kind == BlockKind::kChunk && entry.place.pack >= first &&
                                   entry.place.pack <= last;
               if (wanted) {
-                chunks_.push_back({entry.place, entry.chunk, users});
+                chunks_.push_back({entry.place, entry.chunk, users, covered});
               }
             }
           },
@@ -202,6 +165,9 @@ class Verifier {
         const std::optional<uint32_t> number = PackNumber(name);
         if (number.has_value()) {
           packs.insert(*number);
+          if (checkpoint_ != nullptr && checkpoint_->packs.contains(*number)) {
+            continue;  // nothing to read of it, as far as is known
+          }
           const Result<std::shared_ptr<StoreFile>> file = core_.packs().Open(*number);
           const Result<uint64_t> size = file.ok() ? (*file)->SizeBytes() : Result<uint64_t>(0u);
           done_.bytes_total += size.ok() ? *size : 0;
@@ -212,7 +178,7 @@ class Verifier {
   }
 
   // Some packs at a time, so that what is known of their chunks has room in memory.
-  void CheckPacks(std::set<uint32_t> packs) {
+  Status CheckPacks(std::set<uint32_t> packs) {
     for (const auto& [number, count] : references_) {
       packs.insert(number);
     }
@@ -230,19 +196,29 @@ class Verifier {
       for (; pack != end; ++pack) {
         const auto uses_end = std::find_if(
             use, chunks_.end(), [&](const ChunkUse& chunk) { return chunk.place.pack != *pack; });
-        CheckPack(*pack, {use, uses_end});
+        TRY(CheckPack(*pack, {use, uses_end}));
         use = uses_end;
       }
     }
+    return {};
   }
 
   // `uses` are the chunks that snapshots look for in this pack, by place.
-  void CheckPack(uint32_t number, std::span<const ChunkUse> uses) {
+  Status CheckPack(uint32_t number, std::span<const ChunkUse> uses) {
     const std::string path = PackPath(number);
     const Result<PackContents> contents = core_.packs().ReadContents(number);
     pack_damages_ = 0;
-    if (contents.ok()) {
-      CheckBody(number, *contents, uses);
+    if (contents.ok() && IsProven(number, *contents)) {
+      report_.proven_before_bytes += contents->offsets.back();
+      const std::vector<ChunkUse> left = UsesLeft(*contents, uses);
+      TRY(CheckBody(number, *contents, left, false));
+    } else if (contents.ok()) {
+      const size_t damages = report_.damages.size();
+      name_lied_ = false;
+      TRY(CheckBody(number, *contents, uses, whole_));
+      if (report_.damages.size() == damages && !name_lied_) {
+        Note(number, *contents);
+      }
     } else {
       const bool missing = contents.error().code() == ErrorCode::kNotFound;
       if (!missing) {  // its chunks may be elsewhere
@@ -254,16 +230,68 @@ class Verifier {
       }
       CheckElsewhere(path, uses);
     }
+    return {};
+  }
+
+  // The same pack was read from front to back before.
+  bool IsProven(uint32_t number, const PackContents& contents) const {
+    if (checkpoint_ == nullptr) {
+      return false;
+    }
+    const auto found = checkpoint_->packs.find(number);
+    return found != checkpoint_->packs.end() && found->second == ProvenPack(contents.trailer);
+  }
+
+  // Those of a proven pack that were not looked at with it, or whose chunk is elsewhere: there it
+  // may have gone away since.
+  static std::vector<ChunkUse> UsesLeft(const PackContents& contents,
+                                        std::span<const ChunkUse> uses) {
+    std::vector<ChunkUse> left;
+    for (const ChunkUse& use : uses) {
+      if (!use.covered || !LeadsTo(contents, use)) {
+        left.push_back(use);
+      }
+    }
+    return left;
+  }
+
+  static bool LeadsTo(const PackContents& contents, const ChunkUse& use) {
+    const auto found =
+        std::lower_bound(contents.offsets.begin(), contents.offsets.end(), use.place.offset);
+    if (found == contents.offsets.end() || *found != use.place.offset ||
+        std::next(found) == contents.offsets.end()) {
+      return false;
+    }
+    const auto index = static_cast<size_t>(found - contents.offsets.begin());
+    const uint8_t* const record = contents.records.data() + index * kPackRecordBytes;
+    return std::equal(record, record + kPackNameBytes, use.chunk.name.begin());
+  }
+
+  // It need not be read again by whoever goes on. That this cannot be kept is nobody's loss.
+  void Note(uint32_t number, const PackContents& contents) {
+    if (checkpoint_ == nullptr) {
+      return;
+    }
+    checkpoint_->packs[number] = ProvenPack(contents.trailer);
+    unnoted_bytes_ += contents.offsets.back();
+    if (unnoted_bytes_ >= core_.tuning().checkpoint_bytes) {
+      unnoted_bytes_ = 0;
+      const Status written = WriteVerifyCheckpoint(core_.files(), *checkpoint_);
+      if (!written.ok()) {
+        Log(LogLevel::kDebug, "how far verifying is, is not kept: {}", written.error().message());
+      }
+    }
   }
 
   // Reads a pack from front to back, or those parts that are used.
-  void CheckBody(uint32_t number, const PackContents& contents, std::span<const ChunkUse> uses) {
+  Status CheckBody(uint32_t number, const PackContents& contents, std::span<const ChunkUse> uses,
+                   bool all) {
     const std::string path = PackPath(number);
     const std::vector<uint32_t>& offsets = contents.offsets;
     BodyChecksum checksum;
     bool readable = true;
     size_t damages = 0;
-    if (whole_) {
+    if (all) {
       std::vector<uint8_t> header(kPackHeaderBytes);
       readable = core_.packs().Read({number, 0, kPackHeaderBytes}, header).ok();
       checksum.Add(header);
@@ -277,7 +305,8 @@ class Verifier {
       }
       const auto begin = std::lower_bound(uses.begin(), uses.end(), offsets[first], BeforeOffset);
       const auto end = std::lower_bound(begin, uses.end(), offsets[last], BeforeOffset);
-      if (whole_ || begin != end) {
+      if (all || begin != end) {
+        TRY(CheckStopped());
         stored.resize(offsets[last] - offsets[first]);
         const Status read = ReadPart(number, offsets[first], stored);
         if (!read.ok()) {
@@ -285,20 +314,21 @@ class Verifier {
           readable = false;
         } else {
           checksum.Add(stored);
-          damages += CheckChunks(contents, first, last, stored, {begin, end}, path);
+          damages += CheckChunks(contents, first, last, stored, {begin, end}, all);
         }
-        Done(whole_ ? stored.size() : BytesOf({begin, end}));
+        Done(all ? stored.size() : BytesOf({begin, end}));
       }
       first = last;
     }
-    Done(whole_ ? kPackHeaderBytes + kPackTrailerBytes + contents.records.size() : 0);
+    Done(all ? kPackHeaderBytes + kPackTrailerBytes + contents.records.size() : 0);
     CheckMisplaced(contents, uses, path);
-    if (whole_ && readable && damages == 0 && checksum.Value() != contents.trailer.body_checksum) {
+    if (all && readable && damages == 0 && checksum.Value() != contents.trailer.body_checksum) {
       AddDamage(
           path,
           fmt::format("{}: a byte of it is not as written, although every chunk is whole", path),
           UsersOf(uses));
     }
+    return {};
   }
 
   Status ReadPart(uint32_t number, uint32_t offset, std::span<uint8_t> bytes) {
@@ -328,8 +358,8 @@ class Verifier {
   }
 
   size_t CheckChunks(const PackContents& contents, size_t first, size_t last,
-                     std::span<const uint8_t> stored, std::span<const ChunkUse> uses,
-                     const std::string& path) {
+                     std::span<const uint8_t> stored, std::span<const ChunkUse> uses, bool all) {
+    const std::string path = PackPath(contents.trailer.number);
     size_t damages = 0;
     std::vector<uint8_t> block(kStoreBlockBytes);
     auto use = uses.begin();
@@ -342,7 +372,7 @@ class Verifier {
       while (end != uses.end() && end->place.offset == offset) {
         ++end;
       }
-      if (use == end && !whole_) {
+      if (use == end && !all) {
         continue;
       }
       const std::span<const uint8_t> chunk =
@@ -376,6 +406,8 @@ class Verifier {
       }
       for (; use != end; ++use) {
         if (use->chunk.name != hash) {
+          name_lied_ =
+              name_lied_ || std::equal(record, record + kPackNameBytes, use->chunk.name.begin());
           CheckElsewhere(path, {use, 1});
         }
       }
@@ -425,24 +457,64 @@ class Verifier {
                             pack_damages_ - kMostDamagesPerPack + 1);
   }
 
-  StoreCore& core_;
-  std::vector<SnapshotId> ids_;
   const bool whole_;
-  const std::function<void(const VerifyProgress&)>& progress_;
-  VerifyProgress done_;
-  VerifyReport report_;
-  std::map<Hash, std::pair<TableRef, Users>> tables_;
-  std::map<Hash, std::pair<StateRef, Users>> states_;
+  const std::function<bool()>& stopped_;
+  VerifyCheckpoint* const checkpoint_;
+  uint64_t unnoted_bytes_ = 0;
   std::map<uint32_t, size_t> references_;  // of tables, by pack
   std::vector<ChunkUse> chunks_;           // of those packs that are being checked, by place
   size_t pack_damages_ = 0;
+  bool name_lied_ = false;  // two chunks begin with the same 20 bytes of their names
 };
+
+// Which snapshots were proven whole, and that there is nothing to go on with.
+Status Record(StoreCore& core, const std::vector<SnapshotId>& ids, const VerifyReport& report) {
+  const std::vector<SnapshotId> all = TRY(core.ListIds());
+  std::set<SnapshotId> damaged;
+  for (const VerifyReport::Damage& damage : report.damages) {
+    damaged.insert(damage.snapshots.begin(), damage.snapshots.end());
+  }
+  VerifiedTimes times;
+  for (const SnapshotId& id : ids.empty() ? report.ids : ids) {
+    times[id] = report.begun_ns;
+  }
+  TRY(UpdateVerifiedTimes(core.files(), times, damaged, {all.begin(), all.end()}));
+  return ids.empty() ? RemoveVerifyCheckpoint(core.files()) : Status();
+}
 
 }  // namespace
 
 Result<VerifyReport> VerifyStore(StoreCore& core, const std::vector<SnapshotId>& ids,
                                  const std::function<void(const VerifyProgress&)>& progress) {
-  return Verifier(core, ids, progress).Run();
+  VerifyRequest request;
+  request.ids = ids;
+  return Verifier(core, request, nullptr, progress).Run();
+}
+
+Result<VerifyReport> VerifyStoreAndRecord(
+    StoreCore& core, const VerifyRequest& request,
+    const std::function<void(const VerifyProgress&)>& progress) {
+  VerifyCheckpoint checkpoint{.uid = core.header().uid, .begun_ns = RealtimeNs()};
+  const bool whole = request.ids.empty();
+  if (whole && request.restart) {
+    (void)RemoveVerifyCheckpoint(core.files()).ok();  // where nothing can be written, none is kept
+  } else if (whole) {
+    checkpoint = ReadVerifyCheckpoint(core.files(), checkpoint.uid, checkpoint.begun_ns)
+                     .value_or(std::move(checkpoint));
+  }
+  const uint64_t begun_ns = checkpoint.begun_ns;
+  Result<VerifyReport> report =
+      Verifier(core, request, whole ? &checkpoint : nullptr, progress).Run();
+  if (!report.ok()) {
+    if (whole && !checkpoint.packs.empty()) {
+      (void)WriteVerifyCheckpoint(core.files(), checkpoint).ok();  // what is lost is time
+    }
+    return report;
+  }
+  report->begun_ns = begun_ns;
+  const Status recorded = Record(core, request.ids, *report);
+  report->not_recorded = recorded.ok() ? "" : recorded.error().message();
+  return report;
 }
 
 }  // namespace pacsvisor

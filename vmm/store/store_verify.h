@@ -13,4 +13,10 @@ namespace pacsvisor {
 Result<VerifyReport> VerifyStore(StoreCore& core, const std::vector<SnapshotId>& ids,
                                  const std::function<void(const VerifyProgress&)>& progress);
 
+// Goes on with one of all that was interrupted, and leaves in the store what was proven when
+// (FORMAT.md, 11). Of requests without a sample.
+Result<VerifyReport> VerifyStoreAndRecord(
+    StoreCore& core, const VerifyRequest& request,
+    const std::function<void(const VerifyProgress&)>& progress);
+
 }  // namespace pacsvisor

@@ -7,7 +7,8 @@
 namespace pacsvisor {
 
 void WalkTable(const Table& table, const std::function<void(const TablePage&)>& on_page,
-               const std::function<void(const Error&)>& on_damage) {
+               const std::function<void(const Error&)>& on_damage,
+               const std::function<bool()>& wanted) {
   struct Level {
     std::shared_ptr<const TablePage> page;
     size_t next = 0;
@@ -19,6 +20,9 @@ void WalkTable(const Table& table, const std::function<void(const TablePage&)>& 
     const size_t next = levels.back().next++;
     if (next >= page->links.size()) {
       levels.pop_back();
+      continue;
+    }
+    if (page->level == 1 && wanted && !wanted()) {
       continue;
     }
     const PageLink& link = page->links[next];

@@ -167,6 +167,47 @@ TEST_F(NetPause, FramesHeldBackOverTwoInstantsAreSentOnceAndByTheSourceOnly) {
   EXPECT_EQ(network().sent_count(), 0u);
 }
 
+TEST_F(NetPause, AReceivedFrameHeldBackOverTwoInstantsArrivesOnceAndAtTheSourceOnly) {
+  Start({.features = kAllFeatures, .receive_buffers = 0});
+  std::vector<GuestRange> ranges;
+  const auto add = [&](VirtqueueDriver& driver) {
+    ranges.push_back(harness().heap().Allocate(100));
+    return driver.Add({Writable(ranges.back())});
+  };
+  add(card().receive());
+  add(card().receive());
+  network().Inject(Frame(250, 9));  // needs three: it waits with two of them in its hands
+  network().Settle();
+  ASSERT_EQ(harness().queue(kNetReceiveQueue).in_flight(), 2);
+  harness().Pause();
+  StateNode first;
+  harness().Save(first);
+  harness().Resume();
+  network().Settle();
+  EXPECT_EQ(card().receive().used_index(), 0);
+  Restore();
+  EXPECT_EQ(harness().queue(kNetReceiveQueue).in_flight(), 2);
+  // To what was restored no frame came: its buffers stay as they were given.
+  twin_harness_->Resume();
+  twin_harness_->SignalAllQueues();
+  twin_->network->Settle();
+  EXPECT_EQ(twin_harness_->driver(kNetReceiveQueue).in_flight(), 2u);
+  twin_harness_->Pause();
+  // The source goes on: the frame arrives in the buffers of before both instants and a new one.
+  harness().Resume();
+  add(card().receive());
+  card().receive().Kick(harness().doorbell(kNetReceiveQueue));
+  Bytes all;
+  for (const GuestRange& range : ranges) {
+    const auto used = harness().WaitUsed(kNetReceiveQueue);
+    ASSERT_TRUE(used.has_value());
+    Put(all, harness().heap().Read({range.start, used->written_bytes}));
+  }
+  EXPECT_EQ(Bytes(all.begin() + 12, all.end()), Frame(250, 9));
+  network().Settle();
+  EXPECT_EQ(card().receive().in_flight(), 0u);
+}
+
 TEST_F(NetPause, ARestoredDeviceSendsWhatWasNotTakenYet) {
   Start();
   harness().Pause();

@@ -6,7 +6,7 @@
 namespace pacsvisor {
 namespace {
 
-constexpr uint64_t kSecond = 1'000'000'000;
+constexpr uint64_t kOneSecond = 1'000'000'000;
 
 bool TimerFires(const RateLimiter& limiter, int timeout_ms) {
   pollfd wait{.fd = limiter.timer_fd(), .events = POLLIN, .revents = 0};
@@ -18,19 +18,19 @@ class RateLimiterTest : public testing::Test {
   std::shared_ptr<RateLimiter> Make(const RateLimits& limits) {
     return RateLimiter::Create(limits, [this] { return now_ns_; }).value();
   }
-  uint64_t now_ns_ = 7 * kSecond;
+  uint64_t now_ns_ = 7 * kOneSecond;
 };
 
 TEST_F(RateLimiterTest, TheTighterOfTwoLimitsDecides) {
   const auto limiter = Make({.bytes_per_second = 1000, .operations_per_second = 20});
   limiter->Charge(1, 2);  // the operations' burst
   EXPECT_FALSE(limiter->Admit());
-  now_ns_ += kSecond / 20;
+  now_ns_ += kOneSecond / 20;
   EXPECT_TRUE(limiter->Admit());
   limiter->Charge(300, 0);  // 200 bytes into debt
-  now_ns_ += kSecond / 10;
+  now_ns_ += kOneSecond / 10;
   EXPECT_FALSE(limiter->Admit()) << "operations there are, but no bytes";
-  now_ns_ += kSecond;
+  now_ns_ += kOneSecond;
   EXPECT_TRUE(limiter->Admit());
 }
 

@@ -1,7 +1,9 @@
-// pacsvisor snapshots, verify, prune, hold, export and import, on a store in a directory.
+// pacsvisor snapshots, diff, verify, prune, hold, export, import and copy, on a store in a
+// directory.
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -11,6 +13,7 @@
 #include <vector>
 
 #include "tests/unit/vmm/cli/program_with_machine.h"
+#include "vmm/base/clock.h"
 #include "vmm/store/store.h"
 
 namespace pacsvisor {
@@ -87,11 +90,11 @@ TEST_F(StoreCommandsTest, SnapshotsListsThemOldestFirst) {
   EXPECT_EQ(
       outcome.out,
       "ID            WHEN                 MACHINE  PARENT           DIRTY    UNIQUE    PAUSE  "
-      "DURABLE  HELD  MESSAGE\n" +
+      "DURABLE  HELD  VERIFIED  MESSAGE\n" +
           first.Short() + "  2023-11-14 22:13:20  pacs     -" + dash +
-          "  8.00 KiB  4.00 KiB  0.90 ms   1.20 s  -     before the upgrade\n" + second.Short() +
-          "  2023-11-14 23:13:20  pacs     " + first.Short() +
-          "  8.00 KiB  4.00 KiB  0.90 ms   1.20 s  -     after it\n");
+          "  8.00 KiB  4.00 KiB  0.90 ms   1.20 s  -     -         before the upgrade\n" +
+          second.Short() + "  2023-11-14 23:13:20  pacs     " + first.Short() +
+          "  8.00 KiB  4.00 KiB  0.90 ms   1.20 s  -     -         after it\n");
 }
 
 TEST_F(StoreCommandsTest, SnapshotsOfAnEmptyStoreAreNone) {
@@ -148,6 +151,66 @@ TEST_F(StoreCommandsTest, AMessageCannotDressUpTheTerminal) {
   EXPECT_THAT(Run({"snapshots", "--store", store_}).out, HasSubstr("?[31mred?next"));
 }
 
+TEST_F(StoreCommandsTest, DiffTellsWhatChangedBySpaceAndInTheConfiguration) {
+  SnapshotDraft draft = DraftOf("pacs", "before");
+  draft.texts["config"] = "name = \"pacs\"\ncpus = 2\n";
+  const SnapshotId first = Commit(draft, 1);
+  draft.message = "after";
+  draft.texts["config"] = "name = \"pacs\"\ncpus = 4\n";
+  const SnapshotId second = Commit(draft, 2, first);
+  const Outcome outcome = Run({"diff", first.Short(), second.Short(), "--store", store_});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "- " + first.Short() + "  2023-11-14 22:13:20  pacs  before\n+ " +
+                             second.Short() +
+                             "  2023-11-14 22:13:20  pacs  after\n"
+                             "memory: 1 block (4.00 KiB) in 1 run differ, 0 of them zero now\n"
+                             "state of vCPUs and devices: the same\n"
+                             "config: 1 line removed, 1 added\n"
+                             "  - cpus = 2\n  + cpus = 4\n");
+  const nlohmann::json json = nlohmann::json::parse(
+      Run({"diff", first.Short(), second.Short(), "--store", store_, "--json"}).out);
+  EXPECT_EQ(json.at("after"), second.Hex());
+  EXPECT_EQ(json.at("spaces").at(0).at("changed_blocks"), 1);
+  EXPECT_EQ(json.at("spaces").at(0).at("changed_bytes"), 4096);
+  EXPECT_EQ(json.at("texts").at(0).at("added").at(0), "cpus = 4");
+  EXPECT_THAT(Run({"diff", first.Short(), first.Short(), "--store", store_}).out,
+              HasSubstr("memory: the same in all of its 8.00 KiB\n"));
+}
+
+TEST_F(StoreCommandsTest, DiffTellsOfDisksThatOneHasAndOfSizes) {
+  const auto commit = [&](std::vector<StoredSpace> spaces) {
+    const auto store = Store::Open(files_).value();
+    auto writer = store->Begin(std::nullopt, spaces).value();
+    for (uint32_t space = 0; space < spaces.size(); ++space) {
+      const std::vector<uint8_t> block(kBlockBytes, static_cast<uint8_t>(space + 1));
+      for (uint64_t i = 0; i < spaces[space].block_count(); ++i) {
+        CHECK(writer->Add(space, BlockIndex(i), block).ok());
+      }
+    }
+    return writer->Commit(DraftOf("pacs", "m"), {})->id;
+  };
+  const SnapshotId first = commit({{"disk0", 4096, 8192}, {"old", 4096, 4096}});
+  const SnapshotId second = commit({{"disk0", 4096, 12288}, {"new", 4096, 5000}});
+  EXPECT_THAT(Run({"diff", first.Short(), second.Short(), "--store", store_}).out,
+              HasSubstr("disk0: the same in all of its 8.00 KiB; grown from 8.00 KiB to 12.0 KiB, "
+                        "1 block of the difference are not zero\n"
+                        "old: only the first has it: 4.00 KiB, of which 1 block (4.00 KiB) are not "
+                        "zero\n"
+                        "new: only the second has it: 4.88 KiB, of which 2 blocks (4.88 KiB) are "
+                        "not zero\n"));
+  EXPECT_THAT(Run({"diff", second.Short(), first.Short(), "--store", store_}).out,
+              HasSubstr("shrunk from 12.0 KiB to 8.00 KiB, 1 block"));
+}
+
+TEST_F(StoreCommandsTest, DiffNeedsTwoSnapshotsAndTheirStore) {
+  const SnapshotId id = Commit(DraftOf("pacs", "one"), 1);
+  EXPECT_EQ(Run({"diff", id.Hex(), "--store", store_}).status, 2);
+  EXPECT_EQ(Run({"diff", id.Hex(), id.Hex()}).status, 2);
+  const Outcome unknown = Run({"diff", id.Hex(), "abcdef", "--store", store_});
+  EXPECT_EQ(unknown.status, 1);
+  EXPECT_THAT(unknown.err, HasSubstr("abcdef"));
+}
+
 TEST_F(StoreCommandsTest, VerifyFindsNothingWrongWithASoundStore) {
   const SnapshotId first = Commit(DraftOf("pacs", "one"), 1);
   Commit(DraftOf("pacs", "two"), 2, first);
@@ -185,6 +248,94 @@ TEST_F(StoreCommandsTest, VerifyNeedsItsStoreAndSnapshots) {
   EXPECT_EQ(unknown.status, 1);
   EXPECT_THAT(unknown.err, HasSubstr("abcdef"));
   EXPECT_EQ(Run({"verify", "--store", Path("nowhere")}).status, 1);
+}
+
+TEST_F(StoreCommandsTest, ASampleSaysWhatShareItProvedAndHowToRepeatIt) {
+  Commit(DraftOf("pacs", "one"), 1);
+  const Outcome half = Run({"verify", "--sample", "50%", "--seed", "7", "--store", store_});
+  EXPECT_EQ(half.status, 0) << half.err;
+  EXPECT_THAT(half.out,
+              HasSubstr("a sample: 1 of 1 chunks (100%) are what they were; --seed 7 chooses them\n"
+                        "1 snapshot, "));
+  const nlohmann::json json =
+      nlohmann::json::parse(Run({"verify", "--sample", "1000", "--json", "--store", store_}).out);
+  EXPECT_EQ(json.at("sample").at("chunks"), 1);
+  EXPECT_EQ(json.at("sample").at("share"), 1.0);
+  EXPECT_EQ(json.at("recorded"), false);
+  for (const char* wrong : {"0", "0%", "101%", "-1", "some", "5 %", "%", "1e3"}) {
+    const Outcome outcome = Run({"verify", std::string("--sample=") + wrong, "--store", store_});
+    EXPECT_EQ(outcome.status, 1) << wrong;
+    EXPECT_THAT(outcome.err, HasSubstr("is no sample"));
+  }
+  EXPECT_EQ(Run({"verify", "--seed", "1", "--store", store_}).status, 2);
+  EXPECT_EQ(Run({"verify", "abcd", "--sample", "1%", "--store", store_}).status, 2);
+  EXPECT_EQ(Run({"verify", "abcd", "--restart", "--store", store_}).status, 2);
+  Damage();
+  EXPECT_EQ(Run({"verify", "--sample", "100%", "--store", store_}).status, 1);
+}
+
+TEST_F(StoreCommandsTest, SnapshotsWarnWhenTheNewestVerifiedOneIsTooOld) {
+  const auto within = [&](const std::string& age) {
+    return Run({"snapshots", "--store", store_, "--verified-within", age});
+  };
+  EXPECT_THAT(within("7d").err, HasSubstr("no snapshot"));
+  SnapshotDraft draft = DraftOf("pacs", "fresh");
+  draft.instant_ns = RealtimeNs() - 3600ull * 1'000'000'000;
+  Commit(draft, 1);
+  const Outcome never = within("7d");
+  EXPECT_EQ(never.status, 1);
+  EXPECT_THAT(never.out, HasSubstr("fresh"));
+  EXPECT_THAT(never.err, HasSubstr("machine 'pacs' has no snapshot that was verified"));
+  EXPECT_EQ(Run({"verify", "--store", store_}).status, 0);
+  EXPECT_EQ(within("7d").status, 0);
+  EXPECT_EQ(within("2h").err, "");
+  const Outcome old = within("30m");
+  EXPECT_EQ(old.status, 1);
+  EXPECT_THAT(old.err, HasSubstr("machine 'pacs': its newest verified snapshot is of "));
+  // Each machine for itself, and one that has none.
+  draft.machine = "other";
+  Commit(draft, 2);
+  EXPECT_THAT(within("7d").err, AllOf(HasSubstr("'other' has no"), Not(HasSubstr("'pacs'"))));
+  EXPECT_EQ(Run({"snapshots", "pacs", "--store", store_, "--verified-within", "7d"}).status, 0);
+  EXPECT_EQ(Run({"snapshots", "third", "--store", store_, "--verified-within", "7d"}).status, 1);
+  EXPECT_THAT(within("a week").err, HasSubstr("is no time"));
+  const nlohmann::json list =
+      nlohmann::json::parse(Run({"snapshots", "pacs", "--store", store_, "--json"}).out);
+  EXPECT_GT(list[0].at("verified_ns"), 0);
+}
+
+TEST_F(StoreCommandsTest, SnapshotsWarnOfWhatTheMachinesOwnConfigurationAsks) {
+  SnapshotDraft draft = DraftOf("pacs", "scheduled");
+  draft.instant_ns = RealtimeNs() - 3600ull * 1'000'000'000;
+  draft.texts["config"] = "[schedule]\nevery = \"1h\"\nverified_within = \"2h\"\n";
+  Commit(draft, 1);
+  const Outcome never = Run({"snapshots", "--store", store_});
+  EXPECT_EQ(never.status, 0);
+  EXPECT_THAT(never.err, HasSubstr("machine 'pacs' has no snapshot that was verified"));
+  EXPECT_EQ(Run({"verify", "--store", store_}).status, 0);
+  EXPECT_EQ(Run({"snapshots", "--store", store_}).err, "");
+  // The newest one's counts, and what is asked here before it.
+  draft.instant_ns += 1;
+  draft.texts["config"] = "[schedule]\nevery = \"1h\"\nverified_within = \"30m\"\n";
+  Commit(draft, 2);
+  EXPECT_THAT(Run({"snapshots", "--store", store_}).err,
+              HasSubstr("newest verified snapshot is of"));
+  EXPECT_EQ(Run({"snapshots", "--store", store_, "--verified-within", "2h"}).err, "");
+}
+
+TEST_F(StoreCommandsTest, AVerifyThatIsInterruptedSaysThatItGoesOn) {
+  Commit(DraftOf("pacs", "one"), 1);
+  // Caught and not yet taken when the command begins.
+  const Outcome cut = Run({"verify", "--store", store_}, [] {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    raise(SIGINT);
+  });
+  EXPECT_EQ(cut.status, 1);
+  EXPECT_THAT(cut.err, HasSubstr("interrupted; the same command goes on"));
+  EXPECT_EQ(Run({"verify", "--store", store_}).status, 0);
 }
 
 TEST_F(StoreCommandsTest, PruneRemovesWhatNoRuleKeepsAndTellsWhat) {
@@ -231,7 +382,8 @@ TEST_F(StoreCommandsTest, AHeldSnapshotIsListedAndStaysUntilItIsReleased) {
   EXPECT_THAT(held.out,
               AllOf(HasSubstr(first.Short()), HasSubstr("2099-01-02"), HasSubstr("trial 17")));
   EXPECT_EQ(Run({"hold", "--list", "--store", store_}).out, held.out);
-  EXPECT_THAT(Run({"snapshots", "--store", store_}).out, HasSubstr("1.20 s  2099-01-02  one"));
+  EXPECT_THAT(Run({"snapshots", "--store", store_}).out,
+              HasSubstr("1.20 s  2099-01-02  -         one"));
   const nlohmann::json list =
       nlohmann::json::parse(Run({"snapshots", "--store", store_, "--json"}).out);
   EXPECT_EQ(list[0].at("holds").at(0).at("reason"), "trial 17");
@@ -309,6 +461,65 @@ TEST_F(StoreCommandsTest, AnExportGoesThroughAPipe) {
   EXPECT_EQ(json.at("id"), id.Hex());
   EXPECT_EQ(json.at("bytes"), exported.out.size());
   EXPECT_EQ(json.at("was_there"), false);
+}
+
+TEST_F(StoreCommandsTest, CopySendsWhatTheOtherStoreLacks) {
+  const SnapshotId first = Commit(DraftOf("pacs", "one"), 1);
+  SnapshotDraft later = DraftOf("pacs", "two");
+  later.instant_ns += 1;
+  const SnapshotId second = Commit(later, 2, first);
+  EXPECT_EQ(
+      Run({"hold", second.Short(), "--until", "forever", "--reason", "kept", "--store", store_})
+          .status,
+      0);
+  const std::string other = Path("other");
+  // The newer one first: they are copied in the order that they were taken in.
+  const Outcome copied =
+      Run({"copy", second.Short(), first.Short(), "--to", other, "--store", store_});
+  EXPECT_EQ(copied.status, 0) << copied.err;
+  EXPECT_THAT(copied.out, testing::MatchesRegex(
+                              "snapshot " + first.Short() +
+                              " copied: 0 of 1 chunks were there, [0-9.]+ K?i?B sent\nsnapshot " +
+                              second.Short() + " copied: .* sent, 1 hold\n"));
+  EXPECT_THAT(Run({"verify", "--store", other}).out,
+              AllOf(HasSubstr("2 snapshots"), HasSubstr("nothing is damaged")));
+  EXPECT_THAT(Run({"hold", "--list", "--store", other}).out, HasSubstr("kept"));
+  EXPECT_THAT(Run({"diff", first.Short(), second.Short(), "--store", other}).out,
+              HasSubstr("1 block (4.00 KiB)"));
+  EXPECT_EQ(Run({"copy", first.Short(), "--to", other, "--store", store_}).out,
+            "snapshot " + first.Short() + " is in that store already\n");
+  const nlohmann::json json = nlohmann::json::parse(
+      Run({"copy", first.Short(), "--to", Path("third"), "--store", store_, "--json"}).out);
+  EXPECT_EQ(json[0].at("id"), first.Hex());
+  EXPECT_EQ(json[0].at("chunks"), 1);
+  EXPECT_EQ(json[0].at("was_there"), false);
+}
+
+TEST_F(StoreCommandsTest, ACopyThatIsInterruptedSaysThatItGoesOn) {
+  const SnapshotId id = Commit(DraftOf("pacs", "one"), 1);
+  const std::string other = Path("other");
+  const Outcome cut = Run({"copy", id.Hex(), "--to", other, "--store", store_}, [] {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    raise(SIGTERM);
+  });
+  EXPECT_EQ(cut.status, 1);
+  EXPECT_THAT(cut.err, HasSubstr("interrupted; the same command goes on"));
+  EXPECT_EQ(Run({"snapshots", "--store", other, "--json"}).out, "[]\n");
+  EXPECT_EQ(Run({"copy", id.Hex(), "--to", other, "--store", store_}).status, 0);
+}
+
+TEST_F(StoreCommandsTest, CopyNeedsWhatItNeeds) {
+  const SnapshotId id = Commit(DraftOf("pacs", "one"), 1);
+  EXPECT_EQ(Run({"copy", "--to", Path("other"), "--store", store_}).status, 2);
+  EXPECT_EQ(Run({"copy", id.Hex(), "--store", store_}).status, 2);
+  EXPECT_EQ(Run({"copy", "abcdef", "--to", Path("other"), "--store", store_}).status, 1);
+  EXPECT_FALSE(fs::exists(Path("other")));
+  fs::create_directories(Path("full/of something"));
+  EXPECT_THAT(Run({"copy", id.Hex(), "--to", Path("full"), "--store", store_}).err,
+              HasSubstr("is not empty"));
 }
 
 TEST_F(StoreCommandsTest, ExportAndImportNeedWhatTheyNeed) {

@@ -30,6 +30,8 @@ class FakeMachine : public MachineControl {
                           .isolated = true}};
     description_.faults = {{"disk0", {{"chain_loop", 2}, {"block_beyond_end", 7}}},
                            {"ports", {{"port_unanswered", 40}}}};
+    description_.schedule = {
+        .every_ms = 3'600'000, .next_in_ms = 5, .failures = 2, .last_error = "no space left"};
     description_.store = "/vm/store";
     description_.version = "0.1.0";
   }
@@ -96,6 +98,10 @@ class FakeMachine : public MachineControl {
   void FailWith(Error error) {
     MutexLock lock(mutex_);
     failure_ = std::move(error);
+  }
+  void SucceedAgain() {
+    MutexLock lock(mutex_);
+    failure_ = Status();
   }
   void SetDescription(MachineDescription description) {
     MutexLock lock(mutex_);

@@ -65,17 +65,17 @@ TEST_F(ConfigLoad, AFileThatIsNotThereIsNamed) {
 }
 
 TEST_F(ConfigLoad, ProblemsOfAllKindsAreOneReportInTheFilesOrder) {
-  EXPECT_EQ(
-      Refusal("cpus = 99\nfoo_bar = 1\n[[disk]]\npath = \"none.raw\"\ncache = \"warm\"\n"),
-      At(4, "cpus = 99 is out of range: give 1 to 16") + "\n" +
-          At(5,
-             "unknown key 'foo_bar': known here: name, cpus, memory, cpu, "
-             "memory_backing, tracking, boot, disk, net, console, agent, store, sandbox, limits") +
-          "\n" +
-          At(7, "the disk '" + directory_ +
-                    "/none.raw' is not there: correct the path (relative ones start at this "
-                    "file)") +
-          "\n" + At(8, "cache = \"warm\" is not known: use \"writeback\" or \"none\""));
+  EXPECT_EQ(Refusal("cpus = 99\nfoo_bar = 1\n[[disk]]\npath = \"none.raw\"\ncache = \"warm\"\n"),
+            At(4, "cpus = 99 is out of range: give 1 to 16") + "\n" +
+                At(5,
+                   "unknown key 'foo_bar': known here: name, cpus, memory, cpu, "
+                   "memory_backing, tracking, boot, disk, net, console, agent, store, schedule, "
+                   "sandbox, limits") +
+                "\n" +
+                At(7, "the disk '" + directory_ +
+                          "/none.raw' is not there: correct the path (relative ones start at this "
+                          "file)") +
+                "\n" + At(8, "cache = \"warm\" is not known: use \"writeback\" or \"none\""));
 }
 
 TEST_F(ConfigLoad, WhatFollowsFromAProblemIsNotReportedAgain) {

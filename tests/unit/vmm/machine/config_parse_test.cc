@@ -106,6 +106,49 @@ agent.enabled = true
   EXPECT_THAT(ValidateConfig(config), IsEmpty());
 }
 
+TEST(ConfigParse, ReadsASchedule) {
+  const ParsedConfig parsed = ParseConfigText(R"(name = "pacs"
+cpus = 1
+memory = "1G"
+boot.kernel = "/k"
+store.path = "/s"
+agent = {}
+[schedule]
+every = "1h"
+quiesce = true
+verified_within = "7d"
+keep = { last = 24, daily = 7 }
+)",
+                                              "");
+  ASSERT_THAT(parsed.problems, IsEmpty());
+  const ScheduleConfig& schedule = parsed.config.schedule.value();
+  EXPECT_EQ(schedule.every_us, 3'600'000'000u);
+  EXPECT_TRUE(schedule.quiesce);
+  EXPECT_EQ(schedule.verified_within_us, 604'800'000'000u);
+  EXPECT_EQ(schedule.keep.last, 24u);
+  EXPECT_EQ(schedule.keep.daily, 7u);
+  EXPECT_EQ(schedule.keep.yearly, 0u);
+  EXPECT_THAT(ValidateConfig(parsed.config), IsEmpty());
+}
+
+TEST(ConfigParse, AScheduleSaysHowOftenInUnits) {
+  const auto problems = [](const std::string& schedule) {
+    std::string text;
+    for (const ConfigProblem& problem :
+         ParseConfigText(
+             "name = \"a\"\nmemory = \"1G\"\nboot.kernel = \"/k\"\n[schedule]\n" + schedule, "")
+             .problems) {
+      text += problem.key + ": " + problem.text + "\n";
+    }
+    return text;
+  };
+  EXPECT_THAT(problems("every = \"1 hour\""),
+              HasSubstr("schedule.every: every = \"1 hour\" is no time"));
+  EXPECT_THAT(problems("every = \"500ms\""), HasSubstr("from 1s to 366d"));
+  EXPECT_THAT(problems("quiesce = true"), HasSubstr("schedule.every"));
+  EXPECT_THAT(problems("every = \"1h\"\nkeep = { dayly = 3 }"), HasSubstr("did you mean 'daily'?"));
+}
+
 TEST(ConfigParse, ReadsTheLimitsOfDisksAndCards) {
   const ParsedConfig parsed = ParseWith(R"([[disk]]
 path = "d"

@@ -170,6 +170,16 @@ TEST(ConfigValidate, KeysOfAnotherBackendAreNotSilentlyIgnored) {
   ExpectOnly(config, "net[0].isolated", "is for backend = \"user\"");
 }
 
+TEST(ConfigValidate, AScheduleNeedsAStoreAndAnAgentToQuiesce) {
+  MachineConfig config = Valid();
+  config.schedule = ScheduleConfig{.every_us = 3'600'000'000, .quiesce = true};
+  config.agent_enabled = true;
+  ExpectOnly(config, "schedule", "add [store]");
+  config.store_path = "/s";
+  config.agent_enabled = false;
+  ExpectOnly(config, "schedule.quiesce", "add [agent]");
+}
+
 TEST(ConfigValidate, ForwardsOfTheSamePortClash) {
   MachineConfig config = Valid();
   config.nets = {Net(NetBackend::kUser, 1), Net(NetBackend::kUser, 2)};

@@ -44,6 +44,11 @@ log = "/l/console.log"
 [agent]
 [store]
 path = "/s/store"
+[schedule]
+every = "90m"
+quiesce = true
+verified_within = "7d"
+keep = { last = 24, hourly = 48, daily = 7, weekly = 4, monthly = 12, yearly = 10 }
 [sandbox]
 user = "somebody"
 seccomp = false

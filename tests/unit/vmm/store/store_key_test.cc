@@ -137,7 +137,7 @@ TEST(SealTest, WhatIsSealedOpensAsItselfAndAsNothingElse) {
 TEST(StoreKeyTest, AStoreOpensWithItsKeyAndNoOther) {
   const auto files = NewStoreFiles(Encryption::kKey);
   EXPECT_TRUE(OpenWith(files, KeyOf()).ok());
-  EXPECT_TRUE(OpenWith(files, KeyOf()).value()->is_encrypted());
+  EXPECT_TRUE(OpenWith(files, KeyOf()).value()->secret() != nullptr);
   const auto other = OpenWith(files, KeyOf(2));
   EXPECT_EQ(other.error().code(), ErrorCode::kPermissionDenied);
   EXPECT_THAT(other.error().message(), HasSubstr("not the key"));

@@ -38,6 +38,7 @@ struct Snapshot {
   std::vector<StoredSpace> spaces;
   std::vector<Values> values;  // of each space
   std::vector<uint8_t> state;
+  std::map<std::string, std::string> texts = {};  // beside those of DraftOf
 };
 
 inline StoredSpace SpaceOf(const std::string& name, uint64_t blocks) {
@@ -85,7 +86,9 @@ inline Status Commit(Store& store, const Snapshot* before, Snapshot& next, uint6
       before == nullptr ? std::nullopt : std::optional(before->id);
   std::unique_ptr<SnapshotWriter> writer = TRY(store.Begin(parent, next.spaces));
   TRY(GiveChanges(*writer, before, next));
-  next.id = TRY(writer->Commit(DraftOf(instant_ns), next.state)).id;
+  SnapshotDraft draft = DraftOf(instant_ns);
+  draft.texts.insert(next.texts.begin(), next.texts.end());
+  next.id = TRY(writer->Commit(draft, next.state)).id;
   return {};
 }
 

@@ -79,6 +79,46 @@ class StorePruneTest : public testing::Test {
   std::vector<store_test::Snapshot> snapshots_;
 };
 
+TEST_F(StorePruneTest, CountsOnlyThoseWithATextWhereOneIsAsked) {
+  store_test::Snapshot scheduled = snapshots_.back();
+  std::vector<SnapshotId> ids = Ids();
+  for (uint64_t number = 10; number < 13; ++number) {
+    const store_test::Snapshot parent = scheduled;
+    scheduled.values[0][1] = 5000 + number;
+    scheduled.texts = {{"schedule", "1h"}};
+    ASSERT_TRUE(Commit(*store_, &parent, scheduled, number).ok());
+    ids.push_back(scheduled.id);
+  }
+  const PruneReport report = Prune({.keep = {.last = 1}, .with_text = "schedule"});
+  ASSERT_THAT(report.removed, SizeIs(2));
+  EXPECT_EQ(report.removed[0].id, ids[4]);
+  EXPECT_EQ(report.removed[1].id, ids[5]);
+  EXPECT_THAT(Ids(), ElementsAre(ids[0], ids[1], ids[2], ids[3], ids[6]));
+}
+
+TEST_F(StorePruneTest, OneThatIsCancelledLosesNothingAndIsRepeated) {
+  for (int calls = 0;; ++calls) {
+    int left = calls;
+    const Result<PruneReport> report =
+        store_->Prune({.keep = {.last = 2}, .cancelled = [&left] { return left-- <= 0; }});
+    const std::vector<SnapshotInfo> infos = store_->List().value();
+    for (const SnapshotInfo& info : infos) {
+      const auto known =
+          std::find_if(snapshots_.begin(), snapshots_.end(),
+                       [&](const store_test::Snapshot& one) { return one.id == info.id; });
+      ASSERT_NE(known, snapshots_.end());
+      ExpectReads(*store_, *known);
+    }
+    if (report.ok()) {
+      EXPECT_GT(calls, 4);
+      EXPECT_THAT(Ids(), SizeIs(2));
+      ExpectWhole(*store_, 2);
+      return;
+    }
+    ASSERT_EQ(report.error().code(), ErrorCode::kCancelled);
+  }
+}
+
 TEST_F(StorePruneTest, RemovesWhatNoRuleKeepsAndFreesWhatNobodyNeeds) {
   const uint64_t before = BytesOfAll(*files_);
   const PruneReport report = Prune({.keep = {.last = 1}});

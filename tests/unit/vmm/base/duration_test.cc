@@ -1,4 +1,4 @@
-#include "vmm/cli/duration.h"
+#include "vmm/base/duration.h"
 
 #include <gmock/gmock.h>
 
@@ -10,7 +10,9 @@ TEST(Duration, IsAWholeNumberAndItsUnit) {
   EXPECT_EQ(ParseDurationUs("5ms", 1, UINT64_MAX).value(), 5'000u);
   EXPECT_EQ(ParseDurationUs("1s", 1, UINT64_MAX).value(), 1'000'000u);
   EXPECT_EQ(ParseDurationUs("2m", 1, UINT64_MAX).value(), 120'000'000u);
-  for (const char* text : {"", "5", "ms", "5 ms", " 5ms", "5ms ", "-5ms", "+5ms", "0.5ms", "5h",
+  EXPECT_EQ(ParseDurationUs("12h", 1, UINT64_MAX).value(), 43'200'000'000u);
+  EXPECT_EQ(ParseDurationUs("7d", 1, UINT64_MAX).value(), 604'800'000'000u);
+  for (const char* text : {"", "5", "ms", "5 ms", " 5ms", "5ms ", "-5ms", "+5ms", "0.5ms", "5w",
                            "5MS", "5msx", "18446744073709551616us", "18446744073709551615s"}) {
     EXPECT_EQ(ParseDurationUs(text, 0, UINT64_MAX).error().code(), ErrorCode::kInvalidArgument)
         << text;
@@ -23,6 +25,12 @@ TEST(Duration, KeepsToItsLimits) {
   EXPECT_FALSE(ParseDurationUs("0s", 1, 60'000'000).ok());
   EXPECT_THAT(ParseDurationUs("60001ms", 1, 60'000'000).error().message(),
               testing::HasSubstr("from 1us to 1m"));
+}
+
+TEST(Duration, IsTypedInTheLargestUnitThatDividesIt) {
+  for (const char* text : {"7d", "36h", "90m", "61s", "1500ms", "1us", "0s"}) {
+    EXPECT_EQ(DurationText(ParseDurationUs(text, 0, UINT64_MAX).value()), text);
+  }
 }
 
 TEST(Duration, IsWrittenWithThreeDigits) {

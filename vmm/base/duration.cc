@@ -1,6 +1,8 @@
-#include "vmm/cli/duration.h"
+#include "vmm/base/duration.h"
 
+#include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <string_view>
 
 namespace pacsvisor {
@@ -9,15 +11,15 @@ namespace {
 constexpr uint64_t kUsPerMs = 1'000;
 constexpr uint64_t kUsPerSecond = 1'000'000;
 constexpr uint64_t kUsPerMinute = 60 * kUsPerSecond;
+constexpr uint64_t kUsPerHour = 60 * kUsPerMinute;
+constexpr uint64_t kUsPerDay = 24 * kUsPerHour;
 
-// As it would be typed.
-std::string InWords(uint64_t duration_us) {
-  return duration_us % kUsPerMinute == 0 && duration_us != 0
-             ? fmt::format("{}m", duration_us / kUsPerMinute)
-         : duration_us % kUsPerSecond == 0 ? fmt::format("{}s", duration_us / kUsPerSecond)
-         : duration_us % kUsPerMs == 0     ? fmt::format("{}ms", duration_us / kUsPerMs)
-                                           : fmt::format("{}us", duration_us);
-}
+struct Unit {
+  std::string_view name;
+  uint64_t us;
+};
+constexpr Unit kUnits[] = {{"d", kUsPerDay},    {"h", kUsPerHour}, {"m", kUsPerMinute},
+                           {"s", kUsPerSecond}, {"ms", kUsPerMs},  {"us", 1}};
 
 std::string ThreeDigits(double value) {
   return value < 10    ? fmt::format("{:.2f}", value)
@@ -32,18 +34,24 @@ Result<uint64_t> ParseDurationUs(const std::string& text, uint64_t min_us, uint6
   const char* const end = text.data() + text.size();
   const auto [unit, error] = std::from_chars(text.data(), end, number);
   const std::string_view suffix(unit, static_cast<size_t>(end - unit));
-  const uint64_t factor = suffix == "us"   ? 1
-                          : suffix == "ms" ? kUsPerMs
-                          : suffix == "s"  ? kUsPerSecond
-                          : suffix == "m"  ? kUsPerMinute
-                                           : 0;
+  const auto* const found = std::find_if(std::begin(kUnits), std::end(kUnits),
+                                         [&](const Unit& known) { return known.name == suffix; });
+  const uint64_t factor = found == std::end(kUnits) ? 0 : found->us;
   if (error != std::errc() || factor == 0 || number > max_us / factor || number * factor < min_us) {
     return Error::Make(ErrorCode::kInvalidArgument,
                        "'{}' is no time from {} to {}: write a whole number and its unit, such as "
-                       "500us, 5ms or 1s",
-                       text, InWords(min_us), InWords(max_us));
+                       "500us, 5ms, 1s or 12h",
+                       text, DurationText(min_us), DurationText(max_us));
   }
   return number * factor;
+}
+
+std::string DurationText(uint64_t duration_us) {
+  const auto* const unit =
+      std::find_if(std::begin(kUnits), std::end(kUnits), [&](const Unit& known) {
+        return duration_us % known.us == 0 && (duration_us != 0 || known.us == kUsPerSecond);
+      });
+  return fmt::format("{}{}", duration_us / unit->us, unit->name);
 }
 
 std::string FormatDuration(uint64_t duration_ns) {
