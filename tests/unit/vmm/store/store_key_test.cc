@@ -222,6 +222,46 @@ TEST(StoreKeyTest, AnotherStoresKeysAreFoundOut) {
   EXPECT_THAT(opened.error().message(), HasSubstr("another store's"));
 }
 
+TEST(StoreKeyTest, ACopyGoesIntoAStoreWithTheSameSecretAlone) {
+  const auto source = OpenTuned(NewStoreFiles(Encryption::kKey));
+  store_test::Snapshot first = KeyedSnapshot(100);
+  store_test::Snapshot second = KeyedSnapshot(106);
+  ASSERT_TRUE(Commit(*source, nullptr, first, 1).ok());
+  ASSERT_TRUE(Commit(*source, &first, second, 2).ok());
+  // With a key of its own.
+  const auto files = MemoryStoreFiles::Create();
+  ASSERT_TRUE(Store::Create(*files, KeyOf(2).get(), source->secret()).ok());
+  const auto target = OpenWith(files, KeyOf(2)).value();
+  for (const store_test::Snapshot* snapshot : {&first, &second}) {
+    const Result<CopyReport> copied = source->CopyTo(*target, snapshot->id);
+    ASSERT_TRUE(copied.ok()) << MessageOf(copied);
+    ExpectReads(*target, *snapshot);
+  }
+  ExpectWhole(*target, 2);
+  EXPECT_FALSE(source->Diff(first.id, second.id, nullptr).value().same_state);
+
+  EXPECT_EQ(source->CopyTo(*OpenTuned(NewStoreFiles()), first.id).error().code(),
+            ErrorCode::kUnsupported);
+  const auto stranger = MemoryStoreFiles::Create();
+  ASSERT_TRUE(Store::Create(*stranger, KeyOf().get()).ok());
+  EXPECT_EQ(source->CopyTo(*OpenTuned(stranger), first.id).error().code(),
+            ErrorCode::kPermissionDenied);
+}
+
+TEST(StoreKeyTest, ASampleProvesChunksWithTheKeysFromTheTables) {
+  const auto files = NewStoreFiles(Encryption::kKey);
+  store_test::Snapshot first = KeyedSnapshot(100);
+  ASSERT_TRUE(Commit(*OpenTuned(files), nullptr, first, 1).ok());
+  const VerifyRequest request{.ids = {}, .sample = VerifyRequest::Sample{.share = 1}};
+  const VerifyReport whole = OpenTuned(files)->VerifyAndRecord(request, nullptr).value();
+  EXPECT_TRUE(whole.damages.empty()) << store_test::DamagesOf(whole);
+  EXPECT_EQ(whole.sample->chunks, 11u);
+  files->FlipBit("packs/00000001.pack", 70, 0);
+  const VerifyReport damaged = OpenTuned(files)->VerifyAndRecord(request, nullptr).value();
+  ASSERT_EQ(damaged.damages.size(), 1u) << store_test::DamagesOf(damaged);
+  EXPECT_EQ(damaged.damages[0].file, "packs/00000001.pack");
+}
+
 class StoreKeySweepTest : public testing::TestWithParam<Cut> {};
 
 TEST_P(StoreKeySweepTest, AnInterruptedChangeLeavesTheOneKeyOrTheOther) {
