@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
   AddSnapshotCommand(app, &status);
   AddSnapshotsCommand(app, &status);
   AddRestoreCommand(app, &status);
+  AddCopyCommand(app, &status);
   AddDiffCommand(app, &status);
   AddVerifyCommand(app, &status);
   AddPruneCommand(app, &status);
@@ -49,7 +50,6 @@ int main(int argc, char** argv) {
   AddExportCommand(app, &status);
   AddImportCommand(app, &status);
   AddStoreCommand(app, &status);
-  AddCopyCommand(app, &status);
   AddDiskCommand(app, &status);
   AddDoctorCommand(app, &status);
   try {

@@ -112,21 +112,6 @@ using ByteSink = std::function<Status(std::span<const uint8_t>)>;
 // Fills some of the bytes, and says how many; 0 at the end.
 using ByteSource = std::function<Result<size_t>(std::span<uint8_t>)>;
 
-struct ExportReport {
-  SnapshotInfo info;
-  uint64_t bytes = 0;
-  uint64_t chunks = 0;
-};
-
-struct ImportReport {
-  SnapshotInfo info;
-  bool was_there = false;  // the store has it: no more than its root was looked at
-  uint64_t bytes = 0;
-  uint64_t chunks = 0;
-  uint64_t known_chunks = 0;  // of these, that the store had
-  uint64_t stored_bytes = 0;
-};
-
 inline constexpr size_t kExportBeginningBytes = 512;
 
 struct EraseRequest {
@@ -157,6 +142,21 @@ struct CopyWatch {
 };
 
 class StoreCore;
+
+struct ExportReport {
+  SnapshotInfo info;
+  uint64_t bytes = 0;
+  uint64_t chunks = 0;
+};
+
+struct ImportReport {
+  SnapshotInfo info;
+  bool was_there = false;  // the store has it: no more than its root was looked at
+  uint64_t bytes = 0;
+  uint64_t chunks = 0;
+  uint64_t known_chunks = 0;  // of these, that the store had
+  uint64_t stored_bytes = 0;
+};
 
 class Store {
  public:

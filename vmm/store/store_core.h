@@ -32,11 +32,13 @@ struct StoreTuning {
   size_t verified_chunks = 4 * kMiB;    // references in memory while verifying: 64 bytes each
   // Of an encrypted store: the key file's, which unwraps its secret.
   std::shared_ptr<const StoreKey> key;
-  std::string owner;                       // who locks the store, for those who find it locked
-  uint32_t lock_wait_ms = 0;               // for whoever has the lock
-  uint32_t prune_pause_ms = 0;             // in which others may take the lock from a prune
-  unsigned compact_below_percent = 50;     // a pack with less that is needed is rewritten
-  uint64_t checkpoint_bytes = 256 * kMiB;  // verified between two notes of how far it is
+  std::string owner;                    // who locks the store, for those who find it locked
+  uint32_t lock_wait_ms = 0;            // for whoever has the lock
+  uint32_t prune_pause_ms = 0;          // in which others may take the lock from a prune
+  unsigned compact_below_percent = 50;  // a pack with less that is needed is rewritten
+
+  // Verified between two notes of how far it is.
+  uint64_t checkpoint_bytes = 256 * kMiB;
 };
 
 class StoreCore {
