@@ -39,7 +39,8 @@ NESTED_PACKAGES=(qemu-system-x86 qemu-utils gcc libc6-dev iproute2)
 # Tests beyond that: oracles, sanitizers and fuzzing, formatting.
 TEST_PACKAGES=(
   clang clang-format clang-tidy libclang-rt-14-dev lld acpica-tools qemu-system-x86 qemu-utils fio
-  iperf3 iproute2 python3 python3-zstandard python3-xxhash
+  iperf3 iproute2 python3 python3-cryptography python3-zstandard
+  python3-xxhash
 )
 # Building the native Linux where no ready one fits.
 NATIVE_LINUX_PACKAGES=(flex bison libelf-dev libssl-dev bc xz-utils gcc make patch zstd)

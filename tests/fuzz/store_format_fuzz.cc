@@ -26,33 +26,33 @@ bool Good(const Result<T>& result) {
   return result.ok();
 }
 
-void TryRoot(std::span<const uint8_t> bytes) {
-  const Result<SnapshotRoot> root = DecodeRoot(bytes);
+void TryRoot(std::span<const uint8_t> bytes, PageKeys keys) {
+  const Result<SnapshotRoot> root = DecodeRoot(bytes, keys);
   if (!Good(root)) {
     return;
   }
   CHECK(CheckDraft(root->info.draft).ok() && CheckSpaces(root->info.spaces).ok());
   const std::vector<uint8_t> encoded = EncodeRoot(*root);
-  const Result<SnapshotRoot> again = DecodeRoot(encoded);
+  const Result<SnapshotRoot> again = DecodeRoot(encoded, keys);
   CHECK(again.ok(), "{}", again.error().message());
   CHECK(EncodeRoot(*again) == encoded);
 }
 
-void TryPage(std::span<const uint8_t> bytes) {
-  const Result<TablePage> page = DecodeTablePage(bytes, 0, kKeyLimit, kGiB);
+void TryPage(std::span<const uint8_t> bytes, PageKeys keys) {
+  const Result<TablePage> page = DecodeTablePage(bytes, 0, kKeyLimit, kGiB, keys);
   if (!Good(page)) {
     return;
   }
   if (page->level > 0) {
-    const std::vector<uint8_t> encoded = EncodeLinkPage(page->level, page->links);
+    const std::vector<uint8_t> encoded = EncodeLinkPage(page->level, page->links, keys);
     CHECK(std::equal(encoded.begin(), encoded.end(), bytes.begin(), bytes.end()));
     return;
   }
-  EntryPageWriter writer;
+  EntryPageWriter writer(keys);
   for (const TableEntry& entry : page->entries) {
     writer.Add(entry);
   }
-  const Result<TablePage> again = DecodeTablePage(writer.Finish(), 0, kKeyLimit, 0);
+  const Result<TablePage> again = DecodeTablePage(writer.Finish(), 0, kKeyLimit, 0, keys);
   CHECK(again.ok() && again->entries == page->entries);
 }
 
@@ -104,7 +104,7 @@ void TryTable(std::span<const uint8_t> input) {
     }
     const Result<TableAnswer> found = (*table)->Find(entry.end() - 1);
     CHECK(Good(found) && found->kind == entry.kind && found->end == entry.end() &&
-          found->name == entry.name);
+          found->chunk == entry.chunk);
     end = entry.end();
   }
 }
@@ -128,7 +128,8 @@ void TryPack(std::span<const uint8_t> bytes) {
   const std::span<const uint8_t> directory =
       std::span(file).subspan(trailer->directory_offset, trailer->directory_bytes());
   trailer->directory_hash = Sha256(directory);
-  const Result<std::vector<uint32_t>> offsets = DecodePackDirectory(directory, *trailer);
+  const Result<std::vector<uint32_t>> offsets =
+      DecodePackDirectory(directory, *trailer, kMaxStoredChunkBytes);
   if (Good(offsets)) {
     CHECK(offsets->size() == size_t{trailer->count} + 1 &&
           offsets->back() == trailer->directory_offset &&
@@ -171,6 +172,30 @@ void TryFrame(std::span<const uint8_t> bytes) {
   }
 }
 
+// The files of an encrypted store; and what is sealed, by who has the key: any plain bytes.
+void TryKeys(std::span<const uint8_t> bytes) {
+  static const std::shared_ptr<const StoreKey> kKey =
+      StoreKey::Of(std::vector<uint8_t>(kStoreKeyBytes, 1)).value();
+  static const std::shared_ptr<const StoreSecret> kSecret = StoreSecret::Random();
+  std::vector<uint8_t> file(bytes.begin(), bytes.end());
+  if (file.size() > sizeof(Hash)) {
+    const Hash own = Sha256(std::span(file).first(file.size() - sizeof(Hash)));
+    std::copy(own.begin(), own.end(), file.end() - sizeof(Hash));
+  }
+  CHECK(!StoreSecret::Unwrap(file, *kKey).ok() && !kSecret->UnwrapSnapshotKey(file).has_value());
+  CHECK(!UnsealRoot({}, bytes).ok());
+  CHECK(!UnsealPadded({}, SealType::kPage, {}, bytes).has_value());
+  CHECK(UnsealPadded({}, SealType::kPage, {}, SealPadded({}, SealType::kPage, {}, bytes)) ==
+        std::vector<uint8_t>(bytes.begin(), bytes.end()));
+  const ChunkCodec codec(kSecret);
+  std::vector<uint8_t> block(kStoreBlockBytes);
+  CHECK(!codec.Decode(bytes, {}, block));
+  if (bytes.size() <= kStoreBlockBytes && !bytes.empty()) {
+    std::vector<uint8_t> buffer(kMaxStoredChunkBytes);
+    (void)codec.Decode(codec.Encode({}, bytes, buffer), {}, block);
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -178,12 +203,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return 0;
   }
   const std::span<const uint8_t> bytes(data + 1, size - 1);
-  switch (data[0] % 6) {
+  switch (data[0] % 9) {
     case 0:
-      TryRoot(bytes);
+      TryRoot(bytes, PageKeys::kNone);
       break;
     case 1:
-      TryPage(bytes);
+      TryPage(bytes, PageKeys::kNone);
       break;
     case 2:
       TryTable(bytes);
@@ -196,6 +221,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case 5:
       TryFrame(bytes);
+      break;
+    case 6:
+      TryRoot(bytes, PageKeys::kHeld);
+      break;
+    case 7:
+      TryPage(bytes, PageKeys::kHeld);
+      break;
+    case 8:
+      TryKeys(bytes);
       break;
   }
   return 0;

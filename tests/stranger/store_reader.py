@@ -1,18 +1,21 @@
 #!/usr/bin/python3
 """Reads a snapshot store by vmm/store/FORMAT.md alone; it shares no code with pacsvisor.
 
-usage: store_reader.py STORE list                     the snapshots, newest last, one JSON object a line
-       store_reader.py STORE extract ID SPACE FILE    a space's bytes ('-': standard output)
-       store_reader.py STORE state ID FILE            the machine state's bytes
-       store_reader.py STORE check                    every object, root and pack against its hashes
+usage: store_reader.py [--key FILE] STORE COMMAND
+       list                     the snapshots, newest last, one JSON object a line
+       extract ID SPACE FILE    a space's bytes ('-': standard output)
+       state ID FILE            the machine state's bytes
+       check                    every object, root and pack against its hashes
 
-STORE is a store's directory, or the file of an exported snapshot.
+STORE is a store's directory, or the file of an exported snapshot; --key is for one that is encrypted.
 A section sign in a comment names that section of FORMAT.md. What breaks the format, or a hash, ends
-the program with status 1 and one line that says where. Needs python3-zstandard, python3-xxhash.
+the program with status 1 and one line that says where. Needs python3-zstandard, python3-xxhash,
+python3-cryptography.
 """
 
 import bisect
 import hashlib
+import hmac
 import json
 import os
 import struct
@@ -20,6 +23,11 @@ import sys
 
 import xxhash
 import zstandard
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 VERSION = 1
 BLOCK = 4096
@@ -89,10 +97,72 @@ class Bytes:
         raise Damaged(f"{self.where}: a varint of more than 10 bytes")
 
 
+CHUNK, PAGE, STATE, ROOT = 1, 2, 3, 4
+
+
+def unseal(key, kind, name, data, where):
+    """§12"""
+    need(len(data) > 28, where, "too short for what is sealed")
+    try:
+        return AESGCM(key).decrypt(data[:12], data[12:], struct.pack("<II", kind, 1) + name)
+    except InvalidTag as error:
+        raise Damaged(f"{where}: damaged, or of another key") from error
+
+
+def unseal_padded(key, kind, name, data, where):
+    plain = unseal(key, kind, name, data, where)
+    need(len(plain) % 256 == 0, where, "is not padded")
+    length = struct.unpack("<I", plain[:4])[0]
+    padding = plain[4 + length:]
+    need(length + 4 <= len(plain) and len(padding) < 256 and not any(padding), where,
+         "is not padded")
+    return plain[4:4 + length]
+
+
+def hkdf(secret, info, salt=None):
+    return HKDF(algorithm=hashes.SHA256(), length=32, salt=salt, info=info).derive(secret)
+
+
+class Secret:
+    """§12: what the key file of a store opens."""
+
+    def __init__(self, key_file, store_key, key_check, path):
+        need(key_file is not None, path, "encrypted: --key FILE")
+        key = read_whole(key_file)
+        need(len(key) == 32, key_file, "no key file")
+        file = Bytes(store_key, path)
+        need(file.raw(8) == b"PVSTKEY1" and file.u32() == VERSION, path, "no wrapped secret")
+        file.zero(4)
+        salt, wrapped = file.raw(16), file.raw(40)
+        file.zero(24)
+        need(file.raw(32) == sha(store_key[:96]) and file.left() == 0, path, "damaged")
+        try:
+            self._secret = aes_key_unwrap(hkdf(key, b"pacsvisor store secret", salt), wrapped)
+        except InvalidUnwrap as error:
+            raise Damaged(f"{key_file}: not the store's key") from error
+        check = hmac.digest(self._secret, b"pacsvisor store key check" + key_check[:16], "sha256")
+        need(key_check[16:] == bytes(8) + check, path, "another store's")
+
+    def chunk_name(self, contents_hash):
+        return hmac.digest(self._secret, contents_hash, "sha256")
+
+    def snapshot_key(self, data, path):
+        file = Bytes(data, path)
+        need(file.raw(8) == b"PVSNKEY1" and file.u32() == VERSION, path, "no wrapped key")
+        file.zero(4)
+        wrapped = file.raw(40)
+        file.zero(8)
+        need(file.raw(32) == sha(data[:64]) and file.left() == 0, path, "damaged")
+        try:
+            return aes_key_unwrap(hkdf(self._secret, b"pacsvisor snapshot keys"), wrapped)
+        except InvalidUnwrap as error:
+            raise Damaged(f"{path}: of another store") from error
+
+
 class Pack:
     """§4"""
 
-    def __init__(self, path, number, store_id):
+    def __init__(self, path, number, store_id, raw_length):
         self.path, self.number = path, number
         self.data = read_whole(path)
         need(len(self.data) >= 64 + 96, path, "too short for a pack")
@@ -119,7 +189,7 @@ class Pack:
         offset, entries = 64, Bytes(directory, path)
         for _ in range(count):
             short, length = entries.raw(20), entries.u16()
-            need(1 <= length <= BLOCK, path, "a chunk's length")
+            need(1 <= length <= raw_length, path, "a chunk's length")
             self.chunks.setdefault(short, []).append((offset, length))
             offset += length
         need(offset == self.directory_at, path, "its chunks do not end where the directory begins")
@@ -130,10 +200,11 @@ class Pack:
 
 
 class Table:
-    """§5, unpacked: sorted runs of (first key, count, None or (pack, offset, length, name))."""
+    """§5, unpacked: sorted runs of (first key, count, None or (pack, offset, length, name, key))."""
 
-    def __init__(self, path, name, data):
+    def __init__(self, path, name, data, key=None):
         self.path = path
+        self._sealed = key is not None
         self.data = data
         need(len(self.data) > 16, path, "too short for a table")
         tail = Bytes(self.data[-16:], path)
@@ -143,14 +214,18 @@ class Table:
         self.runs = []
         self._covered = 0
         root_at = len(self.data) - 16 - root_length
-        self._page(root_at, root_length, name, None, 0, 1 << 64)
+        self._page(root_at, root_length, (name, key), None, 0, 1 << 64)
         need(self._covered == len(self.data) - 16, path, "its pages do not cover it")
         self.firsts = [run[0] for run in self.runs]
 
-    def _page(self, at, length, name, level, least, below):
-        need(length <= 64 << 10 and at + length <= len(self.data), self.path, "a page's place")
+    def _page(self, at, length, proof, level, least, below):
+        name, key = proof
+        need(length <= (65820 if self._sealed else 64 << 10) and at + length <= len(self.data), self.path, "a page's place")
         data = self.data[at:at + length]
         need(sha(data) == name, self.path, f"the page at {at} is damaged")
+        if self._sealed:
+            data = unseal_padded(key, PAGE, b"", data, f"{self.path}, page at {at}")
+            need(len(data) <= 64 << 10, self.path, "a page's length")
         page = Bytes(data, f"{self.path}, page at {at}")
         own = page.number("B")
         need(own <= 7 and (level is None or own == level), page.where, "its level")
@@ -164,7 +239,8 @@ class Table:
             for _ in range(count):
                 key, offset, size = page.u64(), page.u64(), page.u32()
                 page.zero(4)
-                entries.append((key, offset, size, page.raw(32)))
+                entries.append((key, offset, size,
+                                (page.raw(32), page.raw(32) if self._sealed else None)))
             for index, (key, offset, size, child) in enumerate(entries):
                 following = entries[index + 1][0] if index + 1 < count else below
                 need(least <= key < following, page.where, "keys that do not ascend")
@@ -192,9 +268,11 @@ class Table:
                         need(place is not None, page.where, "a pack that nothing precedes")
                         pack = place[0]
                     offset = page.varint()
-                length = page.varint() or BLOCK
-                need(length <= BLOCK, page.where, "a chunk's length")
-                chunk = (pack, offset, length, page.raw(32))
+                raw_length = BLOCK + 28 if self._sealed else BLOCK
+                length = page.varint() or raw_length
+                need(length <= raw_length, page.where, "a chunk's length")
+                chunk = (pack, offset, length, page.raw(32),
+                         page.raw(32) if self._sealed else None)
                 place = (pack, offset + length)
             end = key + blocks
             need(least <= key and end <= below, page.where, "a key outside the page's part")
@@ -218,8 +296,12 @@ class Root:
     MANDATORY = {2, 3, 4, 5, 8, 10, 11, 12}
     MANY = {6, 7, 8, 11}
 
-    def __init__(self, data, path):
+    def __init__(self, data, path, key=None):
         self.path, self.id = path, sha(data).hex()
+        self._keyed = key is not None
+        if self._keyed:
+            need(data[16:28] == struct.pack("<HHII", 13, 1, 16, 1), path, "its field 13")
+            data = data[:16] + unseal_padded(key, ROOT, data[:28], data[28:], path)
         self.parent, self.spaces, self.tables, self.state = None, [], [], None
         self.texts, self.figures, self.values, self.packs = {}, {}, {}, None
         file = Bytes(data, path)
@@ -264,14 +346,17 @@ class Root:
         elif tag == 9:
             field.raw(56)
         elif tag == 10:
-            self.state = (field.raw(32), field.u64(), field.u64())
+            self.state = (field.raw(32), field.u64(), field.u64(), self._key(field))
         elif tag == 11:
-            self.tables.append((field.raw(32), field.u64(), field.u64()))
+            self.tables.append((field.raw(32), field.u64(), field.u64(), self._key(field)))
         elif tag == 12:
             self.packs = field.u32()
         else:
             return False
         return True
+
+    def _key(self, field):
+        return field.raw(32) if self._keyed else None
 
     def as_json(self):
         return {"id": self.id, "parent": self.parent, "machine": self.values[2],
@@ -281,7 +366,7 @@ class Root:
 
 
 class Store:
-    def __init__(self, path):
+    def __init__(self, path, key_file=None):
         self.path = path
         header_path = os.path.join(path, "pacsvisor-store")
         header = Bytes(read_whole(header_path), header_path)
@@ -290,8 +375,13 @@ class Store:
         need(header.u32() == 128, path, "its header's length")
         self.id = header.raw(16)
         need(header.u32() == BLOCK, path, "another block size")
-        need(header.u32() == 0, path, "encrypted: not read by this")
-        header.zero(56)
+        cipher, key_check, self._secret = header.u32(), header.raw(56), None
+        if cipher == 0:
+            need(key_check == bytes(56), path, "bytes that must be zero are not")
+        else:
+            need(cipher == 1, path, "an unknown cipher")
+            secret_path = os.path.join(path, "keys", "store")
+            self._secret = Secret(key_file, read_whole(secret_path), key_check, secret_path)
         need(header.raw(32) == sha(header.data[:96]), path, "its header is damaged")
         self._packs, self._tables = {}, {}
 
@@ -302,10 +392,17 @@ class Store:
             stem, dot, end = name.rpartition(".")
             if end == "snapshot" and dot and len(stem) == 64:
                 path = os.path.join(folder, name)
-                root = Root(read_whole(path), path)
+                root = self._root_of(stem, read_whole(path), path)
                 need(root.id == stem, path, "damaged: its name is not its hash")
                 found.append(root)
         return sorted(found, key=lambda root: root.values[4])
+
+    def _root_of(self, stem, data, path):
+        need(sha(data).hex() == stem, path, "damaged: its name is not its hash")
+        if self._secret is None:
+            return Root(data, path)
+        key_path = os.path.join(self.path, "keys", stem)
+        return Root(data, path, self._secret.snapshot_key(read_whole(key_path), key_path))
 
     def root(self, start):
         matching = [root for root in self.roots() if root.id.startswith(start)]
@@ -319,10 +416,10 @@ class Store:
         return read_whole(self._object(name))
 
     def table(self, entry):
-        name, length, _ = entry
+        name, length, _, key = entry
         if name not in self._tables:
             path = self._object(name)
-            table = Table(path, name, self._object_bytes(name))
+            table = Table(path, name, self._object_bytes(name), key)
             need(len(table.data) == length, path, "another length than the root says")
             self._tables[name] = table
         return self._tables[name]
@@ -330,16 +427,31 @@ class Store:
     def pack(self, number):
         if number not in self._packs:
             path = os.path.join(self.path, "packs", f"{number:08x}.pack")
-            self._packs[number] = Pack(path, number, self.id) if os.path.exists(path) else None
+            self._packs[number] = Pack(path, number, self.id, BLOCK + 28 if self._secret
+                                       else BLOCK) if os.path.exists(path) else None
         return self._packs[number]
 
     def pack_numbers(self):
         return [int(name[:8], 16) for name in sorted(os.listdir(os.path.join(self.path, "packs")))
                 if len(name) == 13 and name.endswith(".pack")]
 
-    @staticmethod
-    def _unpack(stored, name):
+    def _unpack(self, stored, name, key):
         """§3: the block, or None where this is another chunk."""
+        if key is not None:
+            try:
+                stored = unseal(key, CHUNK, name, stored, self.path)
+            except Damaged:
+                return None
+            if len(stored) < BLOCK:
+                frame = zstandard.ZstdDecompressor().decompressobj()
+                try:
+                    block = frame.decompress(stored)
+                except zstandard.ZstdError:
+                    return None
+                if any(frame.unused_data) or len(stored) % 256:
+                    return None
+                stored = block
+            return stored if self._secret.chunk_name(sha(stored)) == name else None
         try:
             block = stored if len(stored) == BLOCK else \
                 zstandard.ZstdDecompressor().decompress(stored, max_output_size=BLOCK)
@@ -348,16 +460,16 @@ class Store:
         return block if len(block) == BLOCK and sha(block) == name else None
 
     def chunk(self, place):
-        number, offset, length, name = place
+        number, offset, length, name, key = place
         pack = self.pack(number)
         if pack is not None and offset + length <= pack.directory_at:
-            block = self._unpack(pack.data[offset:offset + length], name)
+            block = self._unpack(pack.data[offset:offset + length], name, key)
             if block is not None:
                 return block
         for other in self.pack_numbers():  # a place is a hint: §5
             pack = self.pack(other)
             for offset, length in pack.chunks.get(name[:20], []) if pack else []:
-                block = self._unpack(pack.data[offset:offset + length], name)
+                block = self._unpack(pack.data[offset:offset + length], name, key)
                 if block is not None:
                     return block
         raise Damaged(f"{self.path}: no pack has the chunk {name.hex()} whole "
@@ -394,10 +506,12 @@ class Store:
         """§6"""
         if root.state is None:
             return b""
-        name, length, plain_length = root.state
+        name, length, plain_length, key = root.state
         path = self._object(name)
         data = self._object_bytes(name)
         need(sha(data) == name and len(data) == length, path, "damaged")
+        if key is not None:
+            data = unseal_padded(key, STATE, b"", data, path)
         file = Bytes(data, path)
         need(file.raw(8) == b"PVSTATE1", path, "no state")
         codec = file.u32()
@@ -442,21 +556,26 @@ def read_hold(data, path):
 class Export(Store):
     """§13"""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, key_file=None):
+        self.path, self._secret, key = path, None, None
         self._tables, self._objects, self._chunks, self._holds = {}, {}, {}, []
         file = Bytes(read_whole(path), path)
         need(file.raw(8) == b"PVEXPRT1", path, "no export")
-        need(file.u32() == VERSION and file.u32() == BLOCK and file.u32() == 0, path,
-             "of a newer format")
+        need(file.u32() == VERSION and file.u32() == BLOCK, path, "of a newer format")
+        cipher = file.u32()
+        need(cipher in (0, 1), path, "an unknown cipher")
         root_length, snapshot = file.u32(), file.raw(32)
         file.zero(8)
+        if cipher:
+            key_check = file.raw(56)
+            self._secret = Secret(key_file, file.raw(128), key_check, path)
+            key = self._secret.snapshot_key(file.raw(96), path)
         data = file.raw(root_length)
         need(sha(data) == snapshot, path, "its root is damaged")
-        self._root = Root(data, path)
+        self._root = Root(data, path, key)
         if self._root.state is not None:
             self._objects[self._root.state[0]] = file.raw(self._root.state[1])
-        for name, length, _ in self._root.tables:
+        for name, length, _, _ in self._root.tables:
             self._objects[name] = file.raw(length)
         holds = file.u32()
         need(holds <= 4096, path, "more holds than can be")
@@ -467,7 +586,12 @@ class Export(Store):
                                 **read_hold(file.raw(length), path)})
         count = 0
         while length := file.u16():
-            need(length <= BLOCK, path, f"the length of chunk {count}")
+            need(length <= BLOCK + (28 if cipher else 0), path, f"the length of chunk {count}")
+            if cipher:
+                name = file.raw(32)
+                self._chunks[name] = file.raw(length)
+                count += 1
+                continue
             stored = file.raw(length)
             try:
                 block = stored if length == BLOCK else \
@@ -498,13 +622,20 @@ class Export(Store):
         return self._holds
 
     def chunk(self, place):
-        name = place[3]
+        name, key = place[3:]
         need(name in self._chunks, self.path, f"has no chunk {name.hex()}")
-        return self._chunks[name]
+        if key is None:
+            return self._chunks[name]
+        block = self._unpack(self._chunks[name], name, key)
+        need(block is not None, self.path, f"chunk {name.hex()} is damaged")
+        return block
 
 
 def run(arguments):
-    store = (Store if os.path.isdir(arguments[0]) else Export)(arguments[0])
+    key_file = None
+    if arguments[0] == "--key" and len(arguments) > 2:
+        key_file, arguments = arguments[1], arguments[2:]
+    store = (Store if os.path.isdir(arguments[0]) else Export)(arguments[0], key_file)
     match arguments[1:]:
         case ["list"]:
             for root in store.roots():

@@ -319,6 +319,19 @@ Status MemoryStoreFiles::Remove(const std::string& path) {
   return {};
 }
 
+Status MemoryStoreFiles::Overwrite(const std::string& path) {
+  const std::lock_guard lock(state_->mutex);
+  if (std::optional<Error> error = state_->Refuse(State::Kind::kChange, path)) {
+    return *error;
+  }
+  const auto found = state_->files.find(path);
+  if (found == state_->files.end()) {
+    return Error::FromErrno(ENOENT, "cannot open {}", path);
+  }
+  std::fill(found->second->bytes.begin(), found->second->bytes.end(), uint8_t{0});
+  return {};
+}
+
 Status MemoryStoreFiles::CreateDirectory(const std::string& path) {
   const std::lock_guard lock(state_->mutex);
   if (std::optional<Error> error = state_->Refuse(State::Kind::kChange, path)) {

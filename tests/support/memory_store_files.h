@@ -51,6 +51,7 @@ class MemoryStoreFiles : public StoreFiles {
   Result<std::unique_ptr<StoreFile>> CreateFile(const std::string& path) override;
   Status Rename(const std::string& from, const std::string& to) override;
   Status Remove(const std::string& path) override;
+  Status Overwrite(const std::string& path) override;
   Status CreateDirectory(const std::string& path) override;
   Status SyncDirectory(const std::string& path) override;
   Result<std::unique_ptr<Lock>> AcquireLock(const std::string& path, LockMode mode,

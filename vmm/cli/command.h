@@ -30,6 +30,8 @@ void AddRestoreCommand(CLI::App& app, ExitStatus* status);
 void AddDiffCommand(CLI::App& app, ExitStatus* status);
 void AddVerifyCommand(CLI::App& app, ExitStatus* status);
 void AddPruneCommand(CLI::App& app, ExitStatus* status);
+void AddEraseCommand(CLI::App& app, ExitStatus* status);
+void AddStoreCommand(CLI::App& app, ExitStatus* status);
 void AddHoldCommand(CLI::App& app, ExitStatus* status);
 void AddExportCommand(CLI::App& app, ExitStatus* status);
 void AddImportCommand(CLI::App& app, ExitStatus* status);

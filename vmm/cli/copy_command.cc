@@ -23,6 +23,9 @@ has arrived is not sent again (a prune of that store takes it away when it stays
 A store is made in the directory when that is empty or not there. Both must be mounted here; to another
 host without that, pacsvisor export goes through ssh. An ID may be cut to its first digits.
 
+Snapshots of an encrypted store go into a store with the same secret: one that is made here has it, under
+a key file of its own if --to-key names one.
+
 Examples:
   pacsvisor copy 3f9c21 --to /mnt/backup/store --store /srv/store
   pacsvisor snapshots --store /srv/store --json | jq -r '.[].id' |
@@ -30,8 +33,8 @@ Examples:
 
 struct CopyOptions {
   std::vector<std::string> ids;
-  std::string store;
-  std::string to;
+  StorePlace store;
+  StorePlace to;
   bool json = false;
 };
 
@@ -72,7 +75,10 @@ nlohmann::json ToJson(const CopyReport& report) {
 Status CopyAndTell(const CopyOptions& options) {
   const std::unique_ptr<Store> store = TRY(OpenStoreAt(options.store));
   const std::vector<SnapshotId> ids = TRY(SnapshotsToCopy(options, *store));
-  const std::unique_ptr<Store> target = TRY(OpenOrMakeStoreAt(options.to));
+  const std::unique_ptr<Store> target = TRY(OpenOrMakeStoreAt(
+      options.to, [&](const StoreKey*) -> Result<std::shared_ptr<const StoreSecret>> {
+        return store->secret();
+      }));
   Interrupts interrupts = TRY(Interrupts::Catch());
   nlohmann::json list = nlohmann::json::array();
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -105,11 +111,17 @@ void AddCopyCommand(CLI::App& app, ExitStatus* status) {
   auto options = std::make_shared<CopyOptions>();
   CLI::App* command = app.add_subcommand("copy", "Copy snapshots into another store");
   command->add_option("ID", options->ids, "The snapshots")->required();
-  command->add_option("--to", options->to, "The other store's directory")->required();
-  command->add_option("--store", options->store, "The store's directory")->required();
+  command->add_option("--to", options->to.path, "The other store's directory")->required();
+  AddStoreOption(*command, options->store);
+  command->get_option("--store")->required();
+  command->add_option("--to-key", options->to.key,
+                      "The key file of the other store; default: that of --key");
   command->add_flag("--json", options->json, "Print a JSON list");
   command->footer(kCopyFooter);
   command->callback([options, status] {
+    if (options->to.key.empty()) {
+      options->to.key = options->store.key;
+    }
     const Status done = CopyAndTell(*options);
     *status = done.ok() ? ExitStatus::kDone : Fail(done.error());
   });

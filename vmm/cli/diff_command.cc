@@ -33,7 +33,7 @@ Examples:
 struct DiffOptions {
   std::string first;
   std::string second;
-  std::string store;
+  StorePlace store;
   bool json = false;
 };
 
@@ -181,7 +181,8 @@ void AddDiffCommand(CLI::App& app, ExitStatus* status) {
   CLI::App* command = app.add_subcommand("diff", "Tell what changed between two snapshots");
   command->add_option("ID1", options->first, "The first snapshot")->required();
   command->add_option("ID2", options->second, "The second")->required();
-  command->add_option("--store", options->store, "The store's directory")->required();
+  AddStoreOption(*command, options->store);
+  command->get_option("--store")->required();
   command->add_flag("--json", options->json, "Print a JSON object");
   command->footer(kDiffFooter);
   command->callback([options, status] {

@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <memory>
@@ -25,6 +27,9 @@ constexpr char kExportSnapshotFooter[] =
 byte proven against its id while it is written. '-' is standard output, so that ssh or curl can carry
 it. An ID may be cut to its first digits.
 
+Of an encrypted store it is encrypted as well, and needs the key file that the store has now: also when
+the store's key is changed later.
+
 Examples:
   pacsvisor export 3f9c21 pacs.snapshot --store /srv/store
   pacsvisor export 3f9c21 - --store /srv/store | ssh other pacsvisor import - --store /srv/store)";
@@ -34,6 +39,9 @@ constexpr char kImportSnapshotFooter[] =
 store has already is not written again. A file that is damaged or cut short anywhere is refused, and
 leaves nothing in the store. A store is made in DIR when that is empty or not there.
 
+An encrypted export (--key, of the store that it came from) goes into a new store, which then has the
+same secret, or into one that has it: the store that it came from, or one made by such an import.
+
 Examples:
   pacsvisor import pacs.snapshot --store /srv/store
   curl -s https://archive/pacs.snapshot | pacsvisor import - --store /srv/store)";
@@ -41,7 +49,7 @@ Examples:
 struct TransferOptions {
   std::string id;
   std::string file;
-  std::string store;
+  StorePlace store;
   bool json = false;
 };
 
@@ -114,20 +122,39 @@ Result<ImportReport> ImportFile(const TransferOptions& options) {
   if (::fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
     file_bytes = static_cast<uint64_t>(status.st_size);
   }
-  const std::unique_ptr<Store> store = TRY(OpenOrMakeStoreAt(options.store));
-  ProgressBar bar;
   const std::string name = options.file == "-" ? "standard input" : options.file;
+  const auto read = [&](std::span<uint8_t> bytes) -> Result<size_t> {
+    while (true) {
+      const ssize_t got = ::read(fd, bytes.data(), bytes.size());
+      if (got >= 0) {
+        return static_cast<size_t>(got);
+      }
+      if (errno != EINTR) {
+        return Error::FromErrno(errno, "cannot read {}", name);
+      }
+    }
+  };
+  std::array<uint8_t, kExportBeginningBytes> buffer;
+  std::span<uint8_t> beginning = std::span(buffer).first(0);
+  while (beginning.size() < buffer.size()) {
+    const size_t got = TRY(read(std::span(buffer).subspan(beginning.size())));
+    if (got == 0) {
+      break;
+    }
+    beginning = std::span(buffer).first(beginning.size() + got);
+  }
+  const std::unique_ptr<Store> store = TRY(OpenOrMakeStoreAt(
+      options.store, [&](const StoreKey* key) { return Store::SecretOfExport(beginning, key); }));
+  ProgressBar bar;
   return store->Import(
       [&](std::span<uint8_t> bytes) -> Result<size_t> {
-        while (true) {
-          const ssize_t got = ::read(fd, bytes.data(), bytes.size());
-          if (got >= 0) {
-            return static_cast<size_t>(got);
-          }
-          if (errno != EINTR) {
-            return Error::FromErrno(errno, "cannot read {}", name);
-          }
+        if (beginning.empty()) {
+          return read(bytes);
         }
+        const size_t part = std::min(bytes.size(), beginning.size());
+        std::copy_n(beginning.begin(), part, bytes.begin());
+        beginning = beginning.subspan(part);
+        return part;
       },
       [&](const VerifyProgress& progress) {
         if (file_bytes > 0) {
@@ -188,7 +215,8 @@ void AddExportCommand(CLI::App& app, ExitStatus* status) {
   CLI::App* command = app.add_subcommand("export", "Make one file of a snapshot");
   command->add_option("ID", options->id, "The snapshot")->required();
   command->add_option("FILE", options->file, "A new file; -: standard output")->required();
-  command->add_option("--store", options->store, "The store's directory")->required();
+  AddStoreOption(*command, options->store);
+  command->get_option("--store")->required();
   command->add_flag("--json", options->json, "Print a JSON object");
   command->footer(kExportSnapshotFooter);
   command->callback([options, status] { *status = ExportAndTell(*options); });
@@ -198,7 +226,8 @@ void AddImportCommand(CLI::App& app, ExitStatus* status) {
   auto options = std::make_shared<TransferOptions>();
   CLI::App* command = app.add_subcommand("import", "Take a snapshot out of an exported file");
   command->add_option("FILE", options->file, "The file; -: standard input")->required();
-  command->add_option("--store", options->store, "The store's directory")->required();
+  AddStoreOption(*command, options->store);
+  command->get_option("--store")->required();
   command->add_flag("--json", options->json, "Print a JSON object");
   command->footer(kImportSnapshotFooter);
   command->callback([options, status] { *status = ImportAndTell(*options); });

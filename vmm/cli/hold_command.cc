@@ -26,7 +26,7 @@ Examples:
 
 struct HoldOptions {
   std::string id;
-  std::string store;
+  StorePlace store;
   std::string until;
   std::string reason;
   std::string word;
@@ -107,7 +107,8 @@ void AddHoldCommand(CLI::App& app, ExitStatus* status) {
   auto options = std::make_shared<HoldOptions>();
   CLI::App* command = app.add_subcommand("hold", "Keep a snapshot from being pruned before a day");
   command->add_option("ID", options->id, "The snapshot");
-  command->add_option("--store", options->store, "The store's directory")->required();
+  AddStoreOption(*command, options->store);
+  command->get_option("--store")->required();
   command->add_option("--until", options->until,
                       "A day such as 2030-12-31, days such as 30d, or forever");
   command->add_option("--reason", options->reason, "Why, for those who find it held");

@@ -23,8 +23,8 @@ constexpr int kPauseTimeoutSeconds = 60;
 constexpr std::chrono::milliseconds kLookAgain{50};
 
 // The recorded configuration of a snapshot that was just taken.
-Result<RestorePlan> PlanOfKept(const SnapshotInfo& kept, const std::string& store) {
-  return PlanRestore(kept, {.store_path = store});
+Result<RestorePlan> PlanOfKept(const SnapshotInfo& kept, const StorePlace& store) {
+  return PlanRestore(kept, {.store_path = store.path, .store_key = store.key});
 }
 
 }  // namespace
@@ -42,7 +42,7 @@ MachineRollBack::MachineRollBack(Order order)
 
 Status MachineRollBack::Prepare() {
   const MachineDescription old = TRY(client_.Describe());
-  kept_store_ = old.store;
+  kept_store_ = {old.store, old.store_key};
   was_paused_ = old.state == MachineState::kPaused;
   if (old.state == MachineState::kStopping) {
     return Error::Make(ErrorCode::kBusy, "machine {} is stopping: wait for its end, then restore",
@@ -68,6 +68,7 @@ Status MachineRollBack::Rehearse() {
     net.forwards.clear();
   }
   config.store_path.clear();
+  config.store_key.clear();
   const std::string base = TRY(RuntimeBase());
   const std::string socket =
       (std::filesystem::path(base) / fmt::format("rehearsal-{}.sock", getpid())).string();

@@ -9,6 +9,7 @@
 #include "vmm/cli/disk_swap.h"
 #include "vmm/cli/roll_back.h"
 #include "vmm/cli/run_loop.h"
+#include "vmm/cli/store_path.h"
 #include "vmm/control/control_client.h"
 #include "vmm/control/restore_plan.h"
 #include "vmm/control/runtime_directory.h"
@@ -53,7 +54,7 @@ class MachineRollBack : public RollBackSteps {
   const std::function<void(const StartedMachine&, const std::string& kept)> on_start_;
   const int64_t old_pid_;
   ControlClient client_;
-  std::string kept_store_;  // of the old machine
+  StorePlace kept_store_;  // of the old machine
   bool was_paused_ = false;
   std::optional<RestoredFiles> files_;
   std::string kept_;  // the snapshot of the old machine; empty: none

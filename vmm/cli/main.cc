@@ -46,8 +46,10 @@ int main(int argc, char** argv) {
   AddVerifyCommand(app, &status);
   AddPruneCommand(app, &status);
   AddHoldCommand(app, &status);
+  AddEraseCommand(app, &status);
   AddExportCommand(app, &status);
   AddImportCommand(app, &status);
+  AddStoreCommand(app, &status);
   AddDiskCommand(app, &status);
   AddDoctorCommand(app, &status);
   try {

@@ -32,16 +32,16 @@ Examples:
 
 struct PruneOptions {
   PruneRequest request;
-  std::string store;
+  StorePlace store;
   bool json = false;
 };
 
 Result<PruneReport> Prune(const PruneOptions& options) {
-  std::string path = options.store;
-  if (path.empty()) {
-    path = TRY(StorePathOfMachine(options.request.machine));
+  StorePlace place = options.store;
+  if (place.path.empty()) {
+    place = TRY(StoreOfMachine(options.request.machine));
   }
-  const std::unique_ptr<Store> store = TRY(OpenStoreAt(path));
+  const std::unique_ptr<Store> store = TRY(OpenStoreAt(place));
   ProgressBar bar;
   return store->Prune(options.request, [&](const VerifyProgress& progress) {
     bar.Show("marking", progress.bytes_done, progress.bytes_total);
@@ -87,7 +87,7 @@ nlohmann::json PruneToJson(const PruneReport& report, bool dry_run) {
 }
 
 ExitStatus PruneAndTell(const PruneOptions& options) {
-  if (options.request.machine.empty() && options.store.empty()) {
+  if (options.request.machine.empty() && options.store.path.empty()) {
     Print(stderr,
           "pacsvisor: name a running machine, or a store with --store DIR\n"
           "Run with --help for more information.\n");
@@ -112,7 +112,7 @@ void AddPruneCommand(CLI::App& app, ExitStatus* status) {
   KeepRules& keep = options->request.keep;
   command->add_option("NAME", options->request.machine,
                       "Of this machine alone; it must run, or --store");
-  command->add_option("--store", options->store, "The store's directory");
+  AddStoreOption(*command, options->store);
   command->add_option("--keep-last", keep.last, "So many of the latest");
   command->add_option("--keep-hourly", keep.hourly, "The last of so many hours");
   command->add_option("--keep-daily", keep.daily, "The last of so many days");

@@ -56,7 +56,7 @@ Examples:
 
 struct CommandOptions {
   std::string id;
-  std::string store = "store";
+  StorePlace store = {.path = "store", .key = {}};
   std::string name;
   std::string directory;
   std::string network = "isolated";
@@ -79,7 +79,10 @@ Result<RestoreOptions> ReadOptions(const CommandOptions& given) {
   if (!options.directory.empty()) {
     options.directory = std::filesystem::absolute(options.directory).string();
   }
-  options.store_path = std::filesystem::absolute(given.store).lexically_normal().string();
+  options.store_path = std::filesystem::absolute(given.store.path).lexically_normal().string();
+  if (!given.store.key.empty()) {
+    options.store_key = std::filesystem::absolute(given.store.key).lexically_normal().string();
+  }
   for (const std::string& text : given.forwards) {
     options.forwards.push_back(TRY(ParseForward(text)));
   }
@@ -248,7 +251,7 @@ class StartReport {
 
 Result<ExitStatus> Restore(const CommandOptions& given) {
   const RestoreOptions options = TRY(ReadOptions(given));
-  std::unique_ptr<Store> store = TRY(OpenStoreAt(options.store_path));
+  std::unique_ptr<Store> store = TRY(OpenStoreAt({options.store_path, options.store_key}));
   const SnapshotId id = TRY(store->Resolve(given.id));
   std::shared_ptr<SnapshotReader> snapshot = TRY(store->OpenSnapshot(id));
   RestorePlan plan = TRY(PlanRestore(snapshot->info(), options));
@@ -289,7 +292,8 @@ void AddRestoreCommand(CLI::App& app, ExitStatus* status) {
       "restore", "Run a machine as a snapshot holds it: in place of the old one, or beside it");
   command->add_option("ID", options->id, "The snapshot: its id, or the beginning of it")
       ->required();
-  command->add_option("--store", options->store, "The store's directory; default: store");
+  AddStoreOption(*command, options->store);
+  command->get_option("--store")->description("The store's directory; default: store");
   command->add_option("--name", options->name, "Beside the old machine, under this name");
   command->add_option("--directory", options->directory,
                       "Of the new machine's disks and VM.toml; default: its name");

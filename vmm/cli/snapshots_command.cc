@@ -41,7 +41,7 @@ constexpr uint64_t kNsPerUs = 1'000;
 
 struct ListOptions {
   std::string name;
-  std::string store;
+  StorePlace store;
   std::string verified_within;
   bool json = false;
 };
@@ -166,11 +166,11 @@ nlohmann::json ToJson(const ListedSnapshot& listed) {
 }
 
 Result<Listed> ListSnapshots(const ListOptions& options) {
-  std::string path = options.store;
-  if (path.empty()) {
-    path = TRY(StorePathOfMachine(options.name));
+  StorePlace place = options.store;
+  if (place.path.empty()) {
+    place = TRY(StoreOfMachine(options.name));
   }
-  const std::unique_ptr<Store> store = TRY(OpenStoreAt(path));
+  const std::unique_ptr<Store> store = TRY(OpenStoreAt(place));
   const std::vector<Hold> holds = TRY(store->Holds());
   const std::map<SnapshotId, uint64_t> verified = TRY(store->VerifiedTimes());
   Listed list;
@@ -254,7 +254,7 @@ ExitStatus WarnOfUnverified(const Listed& list, const ListOptions& options,
 }
 
 ExitStatus Snapshots(const ListOptions& options) {
-  if (options.name.empty() && options.store.empty()) {
+  if (options.name.empty() && options.store.path.empty()) {
     Print(stderr,
           "pacsvisor: name a running machine, or a store with --store DIR\n"
           "Run with --help for more information.\n");
@@ -291,7 +291,7 @@ void AddSnapshotsCommand(CLI::App& app, ExitStatus* status) {
   CLI::App* command = app.add_subcommand("snapshots", "List the snapshots in a store");
   command->add_option("NAME", options->name,
                       "Those of this machine alone; it must run, or --store");
-  command->add_option("--store", options->store, "The store's directory");
+  AddStoreOption(*command, options->store);
   command->add_option("--verified-within", options->verified_within,
                       "Warn when the newest verified snapshot is older: 36h, 7d");
   command->add_flag("--json", options->json, "Print a JSON list");

@@ -40,7 +40,7 @@ Examples:
 
 struct VerifyOptions {
   std::vector<std::string> ids;
-  std::string store;
+  StorePlace store;
   std::string sample;
   std::optional<uint64_t> seed;
   bool restart = false;
@@ -193,7 +193,8 @@ void AddVerifyCommand(CLI::App& app, ExitStatus* status) {
   auto options = std::make_shared<VerifyOptions>();
   CLI::App* command = app.add_subcommand("verify", "Prove that snapshots are what they were");
   command->add_option("ID", options->ids, "The snapshots; default: all, and the rest of the store");
-  command->add_option("--store", options->store, "The store's directory")->required();
+  AddStoreOption(*command, options->store);
+  command->get_option("--store")->required();
   command->add_option("--sample", options->sample,
                       "Only a random share (2%) or number of chunks (10000)");
   command->add_option("--seed", options->seed, "Of an earlier sample, for the same one");

@@ -271,6 +271,7 @@ MachineDescription DescribeConfig(const MachineConfig& config) {
                                  .memory_bytes = config.memory_bytes,
                                  .process_start_ns = kProcessStartNs,
                                  .store = AbsolutePath(config.store_path),
+                                 .store_key = AbsolutePath(config.store_key),
                                  .version = PACSVISOR_VERSION};
   for (const DiskConfig& disk : config.disks) {
     description.disks.push_back({.path = disk.path,

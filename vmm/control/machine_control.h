@@ -60,7 +60,8 @@ struct MachineDescription {
   uint64_t first_entry_ns = 0;
   std::vector<DiskDescription> disks;
   std::vector<NetDescription> nets;
-  std::string store;  // path of the directory that snapshots go to; empty: none
+  std::string store;      // path of the directory that snapshots go to; empty: none
+  std::string store_key;  // path of its key file; empty: not encrypted
   ScheduleDescription schedule;
   FaultDescriptions faults;  // since the guest was last started or reset
   std::string version;       // of pacsvisor

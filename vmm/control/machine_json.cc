@@ -154,6 +154,7 @@ std::string DescriptionToJson(const MachineDescription& description) {
        {"disks", std::move(disks)},
        {"nets", std::move(nets)},
        {"store", description.store},
+       {"store_key", description.store_key},
        {"schedule", ToJson(description.schedule)},
        {"faults", description.faults.empty() ? Json::object() : Json(description.faults)},
        {"version", description.version}});
@@ -173,6 +174,7 @@ Result<MachineDescription> DescriptionFromJson(std::string_view text) {
   description.restore_start_ns = reader.Number("restore_start_ns", UINT64_MAX);
   description.first_entry_ns = reader.Number("first_entry_ns", UINT64_MAX);
   description.store = reader.Text("store");
+  description.store_key = reader.Text("store_key");
   description.version = reader.Text("version");
   if (const auto state = ParseState(reader.Text("state"))) {
     description.state = *state;

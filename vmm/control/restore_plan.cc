@@ -96,6 +96,7 @@ Result<RestorePlan> PlanRestore(const SnapshotInfo& snapshot, const RestoreOptio
     }
   }
   config.store_path = options.store_path;
+  config.store_key = options.store_key;
   if (!options.new_name.empty() || options.memory_bytes || options.cpus) {
     config.source_text = ConfigToToml(config);
   }

@@ -21,6 +21,7 @@ struct RestoreOptions {
   std::optional<uint64_t> memory_bytes;  // cold only
   std::optional<uint32_t> cpus;          // cold only
   std::string store_path;                // absolute: where the snapshot lies
+  std::string store_key;                 // absolute: its key file; empty: not encrypted
 };
 
 struct RestorePlan {

@@ -105,6 +105,7 @@ struct MachineConfig {
   std::string console_log;  // file that the serial console's output is appended to; empty: none
   bool agent_enabled = false;
   std::string store_path;  // empty: no snapshots
+  std::string store_key;   // its key file; empty: not encrypted
   std::optional<ScheduleConfig> schedule;
   SandboxConfig sandbox;
   CgroupLimits limits;

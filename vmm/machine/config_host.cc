@@ -249,6 +249,11 @@ class HostCheck {
     if (path.empty()) {
       return;
     }
+    if (!config_.store_key.empty() && !Accessible(config_.store_key, R_OK)) {
+      Problem("store.key",
+              "the key file '{}' cannot be read: {} (pacsvisor store new-key FILE makes one)",
+              config_.store_key, ErrnoText(errno));
+    }
     struct stat status;
     if (stat(path.c_str(), &status) == 0) {
       if (S_ISDIR(status.st_mode) || !Accessible(path, W_OK)) {
@@ -300,6 +305,11 @@ class HostCheck {
     const std::string& path = config_.store_path;
     if (path.empty()) {
       return;
+    }
+    if (!config_.store_key.empty() && !Accessible(config_.store_key, R_OK)) {
+      Problem("store.key",
+              "the key file '{}' cannot be read: {} (pacsvisor store new-key FILE makes one)",
+              config_.store_key, ErrnoText(errno));
     }
     struct stat status;
     if (stat(path.c_str(), &status) == 0) {

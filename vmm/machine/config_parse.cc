@@ -212,6 +212,7 @@ class Reader {
     ConfigTable table(node, "store", &out_);
     config_.store_path = table.Path("path", directory_).value_or("");
     table.Missing("path", "\"store\"");
+    config_.store_key = table.Path("key", directory_).value_or("");
     table.ReportUnknown();
   }
 

@@ -28,6 +28,7 @@ constexpr Home kHomes[] = {
     {"cmdline", "in [boot]"},
     {"unpack", "in [boot]"},
     {"path", "in [[disk]] or [store]"},
+    {"key", "in [store]"},
     {"serial", "in [[disk]]"},
     {"read_only", "in [[disk]]"},
     {"queues", "in [[disk]]"},

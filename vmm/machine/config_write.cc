@@ -188,6 +188,9 @@ std::string ConfigToToml(const MachineConfig& config) {
   if (!config.store_path.empty()) {
     out.Table("store");
     out.Text("path", config.store_path);
+    if (!config.store_key.empty()) {
+      out.Text("key", config.store_key);
+    }
   }
   if (config.schedule) {
     WriteSchedule(out, *config.schedule);

@@ -81,8 +81,13 @@ Result<BootResource> OpenBoot(const BootConfig& boot) {
   return resource;
 }
 
-Result<std::shared_ptr<Store>> OpenStore(const std::string& path, const std::string& owner,
+Result<std::shared_ptr<Store>> OpenStore(const MachineConfig& config,
                                          const std::optional<User>& user) {
+  const std::string& path = config.store_path;
+  std::shared_ptr<const StoreKey> key;
+  if (!config.store_key.empty()) {
+    key = TRY(StoreKey::ReadFile(config.store_key));
+  }
   std::error_code error;
   std::filesystem::create_directories(path, error);
   if (error) {
@@ -91,13 +96,13 @@ Result<std::shared_ptr<Store>> OpenStore(const std::string& path, const std::str
   std::shared_ptr<StoreFiles> files = TRY(StoreFiles::OpenDirectory(path));
   const std::vector<std::string> names = TRY(files->List("."));
   if (names.empty()) {
-    TRY(Store::Create(*files));
+    TRY(Store::Create(*files, key.get()));
     if (user) {
       TRY(GiveDirectory(*user, path));
     }
     Log(LogLevel::kInfo, "store {}: made", path);
   }
-  std::unique_ptr<Store> store = TRY(Store::Open(std::move(files), owner));
+  std::unique_ptr<Store> store = TRY(Store::Open(std::move(files), "machine " + config.name, key));
   return std::shared_ptr<Store>(std::move(store));
 }
 
@@ -132,7 +137,7 @@ Result<std::shared_ptr<const HostResources>> HostResources::Open(const MachineCo
     resources->nets.push_back(TRY(OpenNet(net)));
   }
   if (!config.store_path.empty()) {
-    resources->store = TRY(OpenStore(config.store_path, "machine " + config.name, options.user));
+    resources->store = TRY(OpenStore(config, options.user));
   }
   if (config.agent_enabled) {
     resources->agent = TRY(UnixListener::OpenShared(options.agent_socket));

@@ -2,6 +2,7 @@
 
 #include <zstd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "vmm/store/byte_stream.h"
@@ -25,6 +26,20 @@ bool Decompress(std::span<const uint8_t> from, std::span<uint8_t> to) {
          to.size();
 }
 
+// A frame that zeroes follow.
+bool DecompressPadded(std::span<const uint8_t> padded, std::span<uint8_t> block) {
+  if (padded.size() == block.size()) {
+    return DecompressChunk(padded, block);
+  }
+  const size_t size = ZSTD_findFrameCompressedSize(padded.data(), padded.size());
+  if (ZSTD_isError(size) != 0u || size > padded.size()) {
+    return false;
+  }
+  const std::span<const uint8_t> rest = padded.subspan(size);
+  return std::all_of(rest.begin(), rest.end(), [](uint8_t byte) { return byte == 0; }) &&
+         DecompressChunk(padded.first(size), block);
+}
+
 }  // namespace
 
 ChunkCompressor::ChunkCompressor() : context_(ZSTD_createCCtx()) { CHECK(context_ != nullptr); }
@@ -46,8 +61,32 @@ bool DecompressChunk(std::span<const uint8_t> stored, std::span<uint8_t> block) 
   return Decompress(stored, block);
 }
 
-bool DecodeChunk(std::span<const uint8_t> stored, const Hash& name, std::span<uint8_t> block) {
-  return DecompressChunk(stored, block) && Sha256(block) == name;
+std::span<const uint8_t> ChunkCodec::Encode(const ChunkId& chunk,
+                                            std::span<const uint8_t> compressed,
+                                            std::span<uint8_t> buffer) const {
+  if (secret_ == nullptr) {
+    return compressed;
+  }
+  const size_t padded_bytes = AlignUp(compressed.size(), kSealPadBytes);
+  std::array<uint8_t, kStoreBlockBytes> padded = {};
+  std::copy(compressed.begin(), compressed.end(), padded.begin());
+  const std::span<uint8_t> sealed = buffer.first(padded_bytes + kSealBytes);
+  Seal(chunk.key, SealType::kChunk, chunk.name, std::span(padded).first(padded_bytes), sealed);
+  return sealed;
+}
+
+bool ChunkCodec::Decode(std::span<const uint8_t> stored, const ChunkId& chunk,
+                        std::span<uint8_t> block) const {
+  if (secret_ == nullptr) {
+    return DecompressChunk(stored, block) && Sha256(block) == chunk.name;
+  }
+  if (stored.size() <= kSealBytes || stored.size() > kMaxStoredChunkBytes) {
+    return false;
+  }
+  std::array<uint8_t, kStoreBlockBytes> buffer;
+  const std::span<uint8_t> padded = std::span(buffer).first(stored.size() - kSealBytes);
+  return Unseal(chunk.key, SealType::kChunk, chunk.name, stored, padded) &&
+         DecompressPadded(padded, block) && Name(Sha256(block)) == chunk.name;
 }
 
 std::vector<uint8_t> EncodeStateObject(std::span<const uint8_t> state) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "vmm/store/byte_stream.h"
+#include "vmm/store/snapshot_root.h"
 #include "vmm/store/store_format.h"
 
 namespace pacsvisor {
@@ -19,7 +20,7 @@ std::vector<uint8_t> EncodeExportHeader(const ExportHeader& header) {
   writer.Text(kExportMagic);
   writer.Number(kStoreVersion);
   writer.Number(kStoreBlockBytes);
-  writer.Number(uint32_t{0});  // no cipher
+  writer.Number(static_cast<uint32_t>(header.cipher));
   writer.Number(header.root_bytes);
   writer.Bytes(header.id.bytes());
   writer.Zeroes(kExportZeroes);
@@ -35,16 +36,18 @@ Result<ExportHeader> DecodeExportHeader(std::span<const uint8_t> bytes) {
   const uint32_t version = reader.Number<uint32_t>();
   const uint32_t block_bytes = reader.Number<uint32_t>();
   const uint32_t cipher = reader.Number<uint32_t>();
-  if (version > kStoreVersion || block_bytes != kStoreBlockBytes || cipher != 0) {
+  if (version > kStoreVersion || block_bytes != kStoreBlockBytes || cipher > 1) {
     return Error::Make(ErrorCode::kUnsupported,
                        "the export has format version {}, blocks of {} bytes and cipher {}, which "
                        "this program does not know: use a newer pacsvisor",
                        version, block_bytes, cipher);
   }
-  ExportHeader header{.id = {}, .root_bytes = reader.Number<uint32_t>()};
+  ExportHeader header{.id = {},
+                      .root_bytes = reader.Number<uint32_t>(),
+                      .cipher = static_cast<StoreCipher>(cipher)};
   const std::span<const uint8_t> id = reader.Bytes(SnapshotId::kBytes);
   if (version != kStoreVersion || !reader.ExpectZeroes(kExportZeroes) || !reader.ok() ||
-      reader.left() != 0 || header.root_bytes > kMaxRootBytes) {
+      reader.left() != 0 || header.root_bytes > SealedRootBytes(kMaxRootBytes)) {
     return Error::Make(ErrorCode::kCorrupt, "the export's header is damaged");
   }
   std::array<uint8_t, SnapshotId::kBytes> id_bytes;

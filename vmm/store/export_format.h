@@ -9,6 +9,7 @@
 #include "vmm/base/result.h"
 #include "vmm/store/sha256.h"
 #include "vmm/store/snapshot_id.h"
+#include "vmm/store/store_header.h"
 
 namespace pacsvisor {
 
@@ -16,9 +17,15 @@ inline constexpr size_t kExportHeaderBytes = 64;
 inline constexpr size_t kExportTrailerBytes = 48;
 inline constexpr uint32_t kMostExportHolds = 4096;
 
+// Behind the header of an encrypted store's export: the store's key check, the files keys/store and
+// keys/ID.
+inline constexpr size_t kExportKeyBytes =
+    kKeyCheckBytes + kStoreKeyFileBytes + kSnapshotKeyFileBytes;
+
 struct ExportHeader {
   SnapshotId id;
   uint32_t root_bytes = 0;
+  StoreCipher cipher = StoreCipher::kNone;
 };
 
 std::vector<uint8_t> EncodeExportHeader(const ExportHeader& header);

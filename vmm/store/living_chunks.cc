@@ -4,6 +4,7 @@
 #include <array>
 
 #include "vmm/base/log.h"
+#include "vmm/store/body_checksum.h"
 #include "vmm/store/chunk_codec.h"
 #include "vmm/store/table_walk.h"
 
@@ -67,7 +68,7 @@ Status LivingChunks::Mark(const SnapshotRoot& root) {
         [&](const TablePage& page) {
           for (const TableEntry& entry : page.entries) {
             if (marked.ok() && entry.kind == BlockKind::kChunk) {
-              marked = MarkChunk(entry.name);
+              marked = MarkChunk(entry.chunk.name);
             }
           }
         },
@@ -106,11 +107,37 @@ Result<bool> LivingChunks::HasCopy(const Hash& name, const std::set<uint32_t>& w
   std::array<uint8_t, kStoreBlockBytes> stored;
   std::array<uint8_t, kStoreBlockBytes> block;
   const std::optional<ChunkPlace> found = TRY(index_.Find(name, [&](const ChunkPlace& place) {
+    if (without.contains(place.pack)) {
+      return false;
+    }
+    if (core_.secret() != nullptr) {
+      return IsPackWhole(place.pack);
+    }
     const std::span<uint8_t> bytes = std::span(stored).first(place.length);
-    return !without.contains(place.pack) && core_.packs().Read(place, bytes).ok() &&
-           DecodeChunk(bytes, name, block);
+    return core_.packs().Read(place, bytes).ok() &&
+           core_.codec().Decode(bytes, {.name = name, .key = {}}, block);
   }));
   return found.has_value();
+}
+
+bool LivingChunks::IsPackWhole(uint32_t number) {
+  const auto known = whole_packs_.find(number);
+  if (known != whole_packs_.end()) {
+    return known->second;
+  }
+  const Result<PackContents> contents = core_.packs().ReadContents(number);
+  bool whole = contents.ok();
+  BodyChecksum checksum;
+  std::vector<uint8_t> part;
+  for (uint64_t at = 0; whole && at < contents->trailer.directory_offset; at += part.size()) {
+    part.resize(std::min<uint64_t>(kMiB, contents->trailer.directory_offset - at));
+    const Result<std::shared_ptr<StoreFile>> file = core_.packs().Open(number);
+    whole = file.ok() && (*file)->ReadAt(at, part).ok();
+    checksum.Add(part);
+  }
+  whole = whole && checksum.Value() == contents->trailer.body_checksum;
+  whole_packs_[number] = whole;
+  return whole;
 }
 
 }  // namespace pacsvisor

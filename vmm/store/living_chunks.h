@@ -42,17 +42,21 @@ class LivingChunks {
   const std::set<uint32_t>& unreadable_packs() const { return unreadable_packs_; }
   void DropPack(uint32_t number);
 
-  // A copy of a chunk in a pack that is not among `without`, read and whole.
+  // A copy of a chunk in a pack that is not among `without`, read and whole. Of an encrypted store,
+  // whose chunks only their users have keys to, the pack's checksum says so, and 20 bytes of the
+  // name are enough.
   Result<bool> HasCopy(const Hash& name, const std::set<uint32_t>& without);
 
  private:
   Status MarkChunk(const Hash& name);
+  bool IsPackWhole(uint32_t number);
 
   StoreCore& core_;
   ChunkIndex index_;
   std::map<uint32_t, Pack> packs_;
   std::set<uint32_t> unreadable_packs_;
   std::set<Hash> marked_tables_;
+  std::map<uint32_t, bool> whole_packs_;  // as far as asked
 };
 
 }  // namespace pacsvisor

@@ -64,7 +64,7 @@ Result<PackTrailer> DecodePackTrailer(std::span<const uint8_t> bytes, uint64_t f
   const std::span<const uint8_t> hash = reader.Bytes(sizeof(Hash));
   std::copy(hash.begin(), hash.end(), trailer.directory_hash.begin());
   trailer.body_checksum = reader.Number<uint64_t>();
-  const uint64_t most = uint64_t{kMaxChunkOffset} + kStoreBlockBytes;
+  const uint64_t most = uint64_t{kMaxChunkOffset} + kMaxStoredChunkBytes;
   if (bytes.size() != kPackTrailerBytes || !reader.Expect(kPackEndMagic) || !HasOwnHash(bytes) ||
       trailer.count == 0 || trailer.directory_offset < kPackHeaderBytes ||
       trailer.directory_offset > most ||
@@ -75,7 +75,8 @@ Result<PackTrailer> DecodePackTrailer(std::span<const uint8_t> bytes, uint64_t f
 }
 
 Result<std::vector<uint32_t>> DecodePackDirectory(std::span<const uint8_t> bytes,
-                                                  const PackTrailer& trailer) {
+                                                  const PackTrailer& trailer,
+                                                  size_t most_chunk_bytes) {
   if (bytes.size() != trailer.directory_bytes() || Sha256(bytes) != trailer.directory_hash) {
     return Error::Make(ErrorCode::kCorrupt, "the pack's directory is damaged");
   }
@@ -86,7 +87,7 @@ Result<std::vector<uint32_t>> DecodePackDirectory(std::span<const uint8_t> bytes
     const uint16_t length = LoadLe<uint16_t>(bytes.data() + at + kPackNameBytes);
     offsets.push_back(static_cast<uint32_t>(offset));
     offset += length;
-    if (length == 0 || length > kStoreBlockBytes || offset > trailer.directory_offset) {
+    if (length == 0 || length > most_chunk_bytes || offset > trailer.directory_offset) {
       return Error::Make(ErrorCode::kCorrupt, "the pack's directory breaks the format");
     }
   }

@@ -7,6 +7,7 @@
 
 #include "vmm/base/result.h"
 #include "vmm/store/sha256.h"
+#include "vmm/store/store_format.h"
 #include "vmm/store/store_header.h"
 
 namespace pacsvisor {
@@ -34,8 +35,9 @@ std::vector<uint8_t> EncodePackTrailer(const PackTrailer& trailer);
 Result<PackTrailer> DecodePackTrailer(std::span<const uint8_t> bytes, uint64_t file_bytes);
 
 // Where each chunk of a directory begins, and where the last one ends: count + 1 offsets. Of any
-// bytes; `trailer` is of the same pack.
+// bytes; `trailer` is of the same pack. `most_chunk_bytes`: of a chunk as the store has them.
 Result<std::vector<uint32_t>> DecodePackDirectory(std::span<const uint8_t> bytes,
-                                                  const PackTrailer& trailer);
+                                                  const PackTrailer& trailer,
+                                                  size_t most_chunk_bytes = kStoreBlockBytes);
 
 }  // namespace pacsvisor

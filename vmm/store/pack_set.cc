@@ -56,7 +56,8 @@ Result<PackContents> PackSet::ReadContents(uint32_t number) {
   contents.trailer = trailer;
   contents.records.resize(trailer.directory_bytes());
   TRY(file->ReadAt(trailer.directory_offset, contents.records));
-  Result<std::vector<uint32_t>> offsets = DecodePackDirectory(contents.records, trailer);
+  Result<std::vector<uint32_t>> offsets =
+      DecodePackDirectory(contents.records, trailer, most_chunk_bytes_);
   if (!offsets.ok()) {
     return std::move(offsets).error().WithContext(path);
   }

@@ -25,7 +25,9 @@ struct PackContents {
 
 class PackSet {
  public:
-  explicit PackSet(StoreFiles& files) : files_(files) {}
+  // `most_chunk_bytes`: of a chunk as the store has them.
+  explicit PackSet(StoreFiles& files, size_t most_chunk_bytes = kStoreBlockBytes)
+      : files_(files), most_chunk_bytes_(most_chunk_bytes) {}
 
   Result<std::shared_ptr<StoreFile>> Open(uint32_t number);
   // The stored bytes at `place`, into as many.
@@ -41,6 +43,7 @@ class PackSet {
   static constexpr size_t kOpenFiles = 64;
 
   StoreFiles& files_;
+  const size_t most_chunk_bytes_;
   Mutex mutex_;
   std::map<uint32_t, std::shared_ptr<StoreFile>> open_ GUARDED_BY(mutex_);
 };

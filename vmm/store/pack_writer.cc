@@ -17,7 +17,7 @@ Result<std::unique_ptr<PackWriter>> PackWriter::Create(StoreFiles& files, uint32
 }
 
 Result<ChunkPlace> PackWriter::Append(const Hash& name, std::span<const uint8_t> stored) {
-  CHECK(!stored.empty() && stored.size() <= kStoreBlockBytes);
+  CHECK(!stored.empty() && stored.size() <= kMaxStoredChunkBytes);
   const uint64_t offset = out_.offset_bytes();
   CHECK(offset <= kMaxChunkOffset);
   checksum_.Add(stored);

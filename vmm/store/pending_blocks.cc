@@ -9,8 +9,11 @@ namespace pacsvisor {
 // Two streams, the blocks and the runs, by key; a block and a run that meet are decided by age.
 class PendingBlocks::Source : public EntrySource {
  public:
-  Source(std::vector<Block> blocks, std::map<uint64_t, Run> runs)
-      : blocks_(std::move(blocks)), runs_(std::move(runs)), run_(runs_.begin()) {
+  Source(std::vector<Block> blocks, std::vector<SealKey> keys, std::map<uint64_t, Run> runs)
+      : blocks_(std::move(blocks)),
+        keys_(std::move(keys)),
+        runs_(std::move(runs)),
+        run_(runs_.begin()) {
     const auto before = [](const Block& left, const Block& right) {
       return left.key != right.key ? left.key < right.key : left.order < right.order;
     };
@@ -39,7 +42,10 @@ class PendingBlocks::Source : public EntrySource {
              .count = 1,
              .kind = block.kind,
              .place = block.place,
-             .name = block.name};
+             .chunk = {.name = block.name, .key = {}}};
+    if (block.order < keys_.size()) {
+      entry.chunk.key = keys_[block.order];
+    }
     return Advance(block.key + 1);
   }
 
@@ -77,18 +83,23 @@ class PendingBlocks::Source : public EntrySource {
   }
 
   std::vector<Block> blocks_;
+  std::vector<SealKey> keys_;
   std::map<uint64_t, Run> runs_;
   std::map<uint64_t, Run>::iterator run_;
   size_t next_ = 0;
   uint64_t position_ = 0;
 };
 
-void PendingBlocks::AddChunk(uint64_t key, const Hash& name, const ChunkPlace& place) {
+void PendingBlocks::AddChunk(uint64_t key, const ChunkId& chunk, const ChunkPlace& place) {
+  if (chunk.key != SealKey{}) {
+    keys_.resize(blocks_.size());
+    keys_.push_back(chunk.key);
+  }
   blocks_.push_back({.key = key,
                      .order = static_cast<uint32_t>(blocks_.size()),
                      .kind = BlockKind::kChunk,
                      .place = place,
-                     .name = name});
+                     .name = chunk.name});
 }
 
 void PendingBlocks::AddZeroes(uint64_t first, uint64_t count) {
@@ -120,8 +131,9 @@ void PendingBlocks::CutRuns(uint64_t first, uint64_t end) {
 }
 
 std::unique_ptr<EntrySource> PendingBlocks::Take() {
-  auto source = std::make_unique<Source>(std::move(blocks_), std::move(runs_));
+  auto source = std::make_unique<Source>(std::move(blocks_), std::move(keys_), std::move(runs_));
   blocks_.clear();
+  keys_.clear();
   runs_.clear();
   return source;
 }

@@ -14,7 +14,7 @@ namespace pacsvisor {
 
 class PendingBlocks {
  public:
-  void AddChunk(uint64_t key, const Hash& name, const ChunkPlace& place);
+  void AddChunk(uint64_t key, const ChunkId& chunk, const ChunkPlace& place);
   // Of one space; count is not 0.
   void AddZeroes(uint64_t first, uint64_t count);
 
@@ -43,6 +43,7 @@ class PendingBlocks {
   void CutRuns(uint64_t first, uint64_t end);
 
   std::vector<Block> blocks_;
+  std::vector<SealKey> keys_;  // of blocks_, by order; shorter when the rest have none
   std::map<uint64_t, Run> runs_;
 };
 

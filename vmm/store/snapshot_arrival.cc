@@ -11,15 +11,17 @@ Status SnapshotArrival::KeepPacks(const ChunkPacker& packer) {
                                                           : Status();
 }
 
-Status SnapshotArrival::Commit(ChunkPacker& packer, const SnapshotId& id,
-                               std::span<const uint8_t> root_bytes,
+Status SnapshotArrival::Commit(ChunkPacker& packer, const Root& root,
                                const std::vector<Hold>& holds) {
   TRY(packer.Seal());
   TRY(KeepPacks(packer));
   TRY(MoveObjects());
   TRY(WriteHolds(holds));
-  const std::string path = SnapshotPath(id);
-  const Status written = WriteWholeFile(files_, path, root_bytes);
+  if (root.key.has_value()) {
+    TRY(core_.WriteSnapshotKey(root.id, *root.key));
+  }
+  const std::string path = SnapshotPath(root.id);
+  const Status written = WriteWholeFile(files_, path, root.bytes);
   const Status durable = written.ok() ? files_.SyncDirectory("snapshots") : written;
   if (!durable.ok()) {
     (void)files_.Remove(path).ok();  // nobody may find it after an error was reported

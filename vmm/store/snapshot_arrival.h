@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -29,8 +30,12 @@ class SnapshotArrival {
   Status KeepPacks(const ChunkPacker& packer);
 
   // Packs, floor, objects, holds, root: each durable before what stands on it.
-  Status Commit(ChunkPacker& packer, const SnapshotId& id, std::span<const uint8_t> root_bytes,
-                const std::vector<Hold>& holds);
+  struct Root {
+    SnapshotId id;
+    std::span<const uint8_t> bytes;  // of its file
+    std::optional<SealKey> key;      // of an encrypted store's
+  };
+  Status Commit(ChunkPacker& packer, const Root& root, const std::vector<Hold>& holds);
   // Durable when it returns.
   Status WriteHolds(const std::vector<Hold>& holds);
 

@@ -11,6 +11,9 @@ namespace pacsvisor {
 namespace {
 
 constexpr std::string_view kRootMagic = "PVSNAP01";
+constexpr size_t kRootHeadBytes = 16;
+constexpr size_t kSealedHeadBytes = kRootHeadBytes + 8 + sizeof(uint32_t);  // before the nonce
+constexpr uint32_t kSealAlgorithm = 1;
 
 enum class RootTag : uint16_t {
   kParent = 1,
@@ -25,6 +28,7 @@ enum class RootTag : uint16_t {
   kState = 10,
   kTable = 11,
   kPacks = 12,
+  kKey = 13,  // of a sealed root: its first
 };
 
 constexpr uint16_t kMandatory = 1;
@@ -65,9 +69,15 @@ class FieldWriter {
   ByteWriter contents_;
 };
 
+void PutKey(ByteWriter& value, const std::optional<SealKey>& key) {
+  if (key.has_value()) {
+    value.Bytes(*key);
+  }
+}
+
 class RootReader {
  public:
-  explicit RootReader(std::span<const uint8_t> bytes) : reader_(bytes) {}
+  RootReader(std::span<const uint8_t> bytes, PageKeys keys) : reader_(bytes), keys_(keys) {}
 
   Result<SnapshotRoot> Run() {
     if (!reader_.Expect(kRootMagic)) {
@@ -164,6 +174,7 @@ class RootReader {
         root_.state.name = ReadHash(value);
         root_.state.file_bytes = value.Number<uint64_t>();
         root_.state.plain_bytes = value.Number<uint64_t>();
+        ReadKey(value, root_.state.key);
         info.state_bytes = root_.state.plain_bytes;
         return root_.state.plain_bytes > 0 && root_.state.plain_bytes <= kMaxStateBytes &&
                root_.state.file_bytes <= kMaxStateBytes + kMiB;
@@ -172,11 +183,14 @@ class RootReader {
         table.name = ReadHash(value);
         table.file_bytes = value.Number<uint64_t>();
         table.entries = value.Number<uint64_t>();
+        ReadKey(value, table.key);
         return root_.tables.size() <= kMaxTables;
       }
       case RootTag::kPacks:
         root_.last_pack = value.Number<uint32_t>();
         return true;
+      case RootTag::kKey:
+        return false;
     }
     return false;
   }
@@ -186,6 +200,12 @@ class RootReader {
     const std::span<const uint8_t> bytes = value.Bytes(hash.size());
     std::copy(bytes.begin(), bytes.end(), hash.begin());
     return hash;
+  }
+
+  void ReadKey(ByteReader& value, std::optional<SealKey>& key) const {
+    if (keys_ == PageKeys::kHeld) {
+      key = ReadHash(value);
+    }
   }
 
   static bool ReadText(ByteReader& value, size_t limit_bytes, std::string& text) {
@@ -227,6 +247,7 @@ class RootReader {
   }
 
   ByteReader reader_;
+  const PageKeys keys_;
   uint16_t last_tag_ = 0;
   std::set<RootTag> seen_;
   SnapshotRoot root_;
@@ -344,6 +365,7 @@ std::vector<uint8_t> EncodeRoot(const SnapshotRoot& root) {
       value.Bytes(root.state.name);
       value.Number(root.state.file_bytes);
       value.Number(root.state.plain_bytes);
+      PutKey(value, root.state.key);
     });
   }
   for (const TableRef& table : root.tables) {
@@ -351,6 +373,7 @@ std::vector<uint8_t> EncodeRoot(const SnapshotRoot& root) {
       value.Bytes(table.name);
       value.Number(table.file_bytes);
       value.Number(table.entries);
+      PutKey(value, table.key);
     });
   }
   writer.Field(RootTag::kPacks, [&](ByteWriter& value) { value.Number(root.last_pack); });
@@ -358,13 +381,54 @@ std::vector<uint8_t> EncodeRoot(const SnapshotRoot& root) {
   return std::move(out.bytes());
 }
 
-Result<SnapshotRoot> DecodeRoot(std::span<const uint8_t> bytes) {
+Result<SnapshotRoot> DecodeRoot(std::span<const uint8_t> bytes, PageKeys keys) {
   if (bytes.size() > kMaxRootBytes) {
     return Error::Make(ErrorCode::kCorrupt, "a root of {} bytes", bytes.size());
   }
-  SnapshotRoot root = TRY(RootReader(bytes).Run());
+  SnapshotRoot root = TRY(RootReader(bytes, keys).Run());
   root.info.id = SnapshotId(Sha256(bytes));
   return root;
+}
+
+std::vector<uint8_t> SealRoot(const SealKey& key, std::span<const uint8_t> root) {
+  ByteWriter writer;
+  writer.Bytes(root.first(kRootHeadBytes));
+  writer.Number(static_cast<uint16_t>(RootTag::kKey));
+  writer.Number(kMandatory);
+  writer.Number(uint32_t{sizeof(uint32_t) + kSealNonceBytes});
+  writer.Number(kSealAlgorithm);
+  CHECK(writer.size() == kSealedHeadBytes);
+  writer.Bytes(SealPadded(key, SealType::kRoot, writer.bytes(), root.subspan(kRootHeadBytes)));
+  return std::move(writer.bytes());
+}
+
+size_t SealedRootBytes(size_t root_bytes) {
+  return kSealedHeadBytes + PaddedSealBytes(root_bytes - kRootHeadBytes);
+}
+
+Result<SnapshotRoot> UnsealRoot(const SealKey& key, std::span<const uint8_t> file) {
+  const auto damaged = [] { return Error::Make(ErrorCode::kCorrupt, "its beginning is damaged"); };
+  if (file.size() < kSealedHeadBytes || file.size() > SealedRootBytes(kMaxRootBytes)) {
+    return damaged();
+  }
+  ByteReader reader(file.subspan(kRootHeadBytes));
+  const bool sealed = reader.Number<uint16_t>() == static_cast<uint16_t>(RootTag::kKey) &&
+                      reader.Number<uint16_t>() == kMandatory &&
+                      reader.Number<uint32_t>() == sizeof(uint32_t) + kSealNonceBytes &&
+                      reader.Number<uint32_t>() == kSealAlgorithm;
+  if (!sealed) {
+    return damaged();
+  }
+  const std::optional<std::vector<uint8_t>> fields = UnsealPadded(
+      key, SealType::kRoot, file.first(kSealedHeadBytes), file.subspan(kSealedHeadBytes));
+  if (!fields.has_value()) {
+    return Error::Make(ErrorCode::kCorrupt, "its key is not that of this snapshot");
+  }
+  std::vector<uint8_t> root(file.begin(), file.begin() + kRootHeadBytes);
+  root.insert(root.end(), fields->begin(), fields->end());
+  SnapshotRoot decoded = TRY(DecodeRoot(root, PageKeys::kHeld));
+  decoded.info.id = SnapshotId(Sha256(file));
+  return decoded;
 }
 
 }  // namespace pacsvisor

@@ -7,10 +7,12 @@
 #include <cerrno>
 
 #include "vmm/base/clock.h"
+#include "vmm/store/export_format.h"
 #include "vmm/store/open_store.h"
 #include "vmm/store/store_copy.h"
 #include "vmm/store/store_core.h"
 #include "vmm/store/store_diff.h"
+#include "vmm/store/store_erase.h"
 #include "vmm/store/store_export.h"
 #include "vmm/store/store_holds.h"
 #include "vmm/store/store_import.h"
@@ -142,6 +144,16 @@ class FileStore : public Store {
 
   Result<uint64_t> Now() override { return std::max(RealtimeNs(), TRY(GreatestTimeOf(*core_))); }
 
+  Result<EraseReport> Erase(const SnapshotId& id, const EraseRequest& request) override {
+    return EraseSnapshot(*core_, id, request);
+  }
+
+  Status ChangeKey(const StoreKey& key) override { return ChangeStoreKey(*core_, key); }
+
+  std::shared_ptr<const StoreSecret> secret() const override {
+    return core_->codec().shared_secret();
+  }
+
   void ForgetIndex() override { core_->ForgetIndex(); }
 
  private:
@@ -150,14 +162,15 @@ class FileStore : public Store {
 
 // Names that Create may have left when it was interrupted, or that a file system puts there.
 bool MayBeThere(const std::string& name) {
-  static constexpr std::string_view kNames[] = {kLockPath,   "packs", "objects",
-                                                "snapshots", "tmp",   "lost+found"};
+  static constexpr std::string_view kNames[] = {kLockPath, "packs", "objects",   "snapshots",
+                                                "tmp",     "keys",  "lost+found"};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 
 }  // namespace
 
-Status Store::Create(StoreFiles& files) {
+Status Store::Create(StoreFiles& files, const StoreKey* key,
+                     std::shared_ptr<const StoreSecret> secret) {
   for (const std::string& name : TRY(files.List("."))) {
     if (name == kHeaderPath) {
       return Error::Make(ErrorCode::kBusy, "there is a snapshot store in {} already", files.name());
@@ -184,13 +197,52 @@ Status Store::Create(StoreFiles& files) {
       static_cast<ssize_t>(header.uid.size())) {
     return Error::FromErrno(errno, "the kernel has no random numbers for the store's id");
   }
+  if (key != nullptr) {
+    secret = secret == nullptr ? StoreSecret::Random() : std::move(secret);
+    header.cipher = StoreCipher::kAes256Gcm;
+    header.key_check = secret->NewKeyCheck();
+    TRY(files.CreateDirectory("keys"));
+    TRY(WriteWholeFile(files, std::string(kStoreKeyPath), secret->Wrap(*key)));
+    TRY(files.SyncDirectory("keys"));
+    TRY(files.SyncDirectory("."));
+  }
   TRY(WriteWholeFile(files, std::string(kHeaderPath), EncodeStoreHeader(header)));
   return files.SyncDirectory(".");
 }
 
+Result<std::shared_ptr<const StoreSecret>> Store::SecretOfExport(std::span<const uint8_t> beginning,
+                                                                 const StoreKey* key) {
+  static_assert(kExportBeginningBytes >= kExportHeaderBytes + kExportKeyBytes);
+  if (beginning.size() < kExportHeaderBytes) {
+    return Error::Make(ErrorCode::kCorrupt, "this is no exported snapshot");
+  }
+  const ExportHeader header = TRY(DecodeExportHeader(beginning.first(kExportHeaderBytes)));
+  if (header.cipher == StoreCipher::kNone) {
+    return std::shared_ptr<const StoreSecret>();
+  }
+  if (key == nullptr) {
+    return Error::Make(ErrorCode::kPermissionDenied,
+                       "the export is encrypted: name the key file of the store that it came from "
+                       "(--key FILE)");
+  }
+  if (beginning.size() < kExportHeaderBytes + kExportKeyBytes) {
+    return Error::Make(ErrorCode::kCorrupt, "the export ends at byte {}, too early",
+                       beginning.size());
+  }
+  Result<std::shared_ptr<const StoreSecret>> secret = StoreSecret::Unwrap(
+      beginning.subspan(kExportHeaderBytes + kKeyCheckBytes, kStoreKeyFileBytes), *key);
+  if (!secret.ok() && secret.error().code() == ErrorCode::kPermissionDenied) {
+    return Error::Make(ErrorCode::kPermissionDenied,
+                       "this is not the key of the store that the export came from");
+  }
+  return secret;
+}
+
 Result<std::unique_ptr<Store>> Store::Open(std::shared_ptr<StoreFiles> files,
-                                           std::string_view owner) {
+                                           std::string_view owner,
+                                           std::shared_ptr<const StoreKey> key) {
   StoreTuning tuning;
+  tuning.key = std::move(key);
   tuning.owner = owner;
   tuning.lock_wait_ms = 5000;
   tuning.prune_pause_ms = 30;

@@ -21,6 +21,7 @@
 #include "vmm/store/snapshot_reader.h"
 #include "vmm/store/snapshot_writer.h"
 #include "vmm/store/store_files.h"
+#include "vmm/store/store_secret.h"
 
 namespace pacsvisor {
 
@@ -111,6 +112,21 @@ using ByteSink = std::function<Status(std::span<const uint8_t>)>;
 // Fills some of the bytes, and says how many; 0 at the end.
 using ByteSource = std::function<Result<size_t>(std::span<uint8_t>)>;
 
+inline constexpr size_t kExportBeginningBytes = 512;
+
+struct EraseRequest {
+  bool dry_run = false;
+  uint64_t now_ns = 0;  // as in PruneRequest
+};
+
+// What nobody can read any more, since no other snapshot refers to it.
+struct EraseReport {
+  SnapshotInfo info;
+  uint64_t chunks = 0;
+  uint64_t chunk_bytes = 0;  // as stored
+  uint64_t other_bytes = 0;  // of root, tables and state
+};
+
 struct CopyReport {
   SnapshotInfo info;
   bool was_there = false;     // the target has it: no more than holds that it lacked were added
@@ -144,12 +160,17 @@ struct ImportReport {
 
 class Store {
  public:
-  // Makes an empty store in an empty directory.
-  static Status Create(StoreFiles& files);
+  // Makes an empty store in an empty directory; with a key, an encrypted one. `secret`: the one to
+  // use, or null for a new one.
+  static Status Create(StoreFiles& files, const StoreKey* key = nullptr,
+                       std::shared_ptr<const StoreSecret> secret = nullptr);
   // kNotFound: no store (what to do is in the message); kUnsupported: of a newer format. `owner`
-  // ("machine pacs") says beside the process id who writes, to those whom the lock keeps out.
+  // ("machine pacs") says beside the process id who writes, to those whom the lock keeps out. `key`
+  // is that of an encrypted store: kPermissionDenied when there is none or another is needed,
+  // kInvalidArgument when the store is not encrypted.
   static Result<std::unique_ptr<Store>> Open(std::shared_ptr<StoreFiles> files,
-                                             std::string_view owner = {});
+                                             std::string_view owner = {},
+                                             std::shared_ptr<const StoreKey> key = nullptr);
   virtual ~Store() = default;
 
   // Committed snapshots, oldest first. A root that fails its check is an error that names it.
@@ -187,6 +208,7 @@ class Store {
   // The snapshot of such a stream, under the id that it had. What the store has already is not
   // written again. kCorrupt: the stream is damaged or cut short, and nothing is in the store. The
   // progress has no total.
+  // An encrypted export goes into a store with the same secret alone: kPermissionDenied.
   virtual Result<ImportReport> Import(
       const ByteSource& source,
       const std::function<void(const VerifyProgress&)>& progress = nullptr) = 0;
@@ -211,6 +233,21 @@ class Store {
   // CLOCK_REALTIME, or the latest time that the store knows of if that is later: what a hold's end
   // is counted from.
   virtual Result<uint64_t> Now() = 0;
+
+  // The secret of the store that an export came from, for a store that takes it: of its first
+  // kExportBeginningBytes (or all). Null: it is not encrypted.
+  static Result<std::shared_ptr<const StoreSecret>> SecretOfExport(
+      std::span<const uint8_t> beginning, const StoreKey* key);
+
+  // Of an encrypted store: destroys the snapshot's key, so that nobody can read what no other
+  // snapshot refers to, whatever is left of it on disk. Its room is the next prune's to free.
+  // kBusy: it is held, or in use.
+  virtual Result<EraseReport> Erase(const SnapshotId& id, const EraseRequest& request) = 0;
+  // From now on the store opens with this key and no other. Nothing is written again but a small
+  // file; interrupted, it opens with the one or the other.
+  virtual Status ChangeKey(const StoreKey& key) = 0;
+  // Null: it is not encrypted. For a store that takes its snapshots.
+  virtual std::shared_ptr<const StoreSecret> secret() const = 0;
 
   // Gives back the memory of what writers know of the store's chunks (about 25 bytes each). The
   // next writer reads it again.

@@ -27,10 +27,15 @@ class Copier {
       : source_(source), target_(target), files_(target.files()), watch_(watch), arrival_(target) {}
 
   Result<CopyReport> Run(const SnapshotId& id) {
+    TRY(CheckSecrets());
     const std::unique_ptr<StoreFiles::Lock> lease =
         TRY(TakeLease(source_.files(), source_.tuning().owner, id));
     root_ = TRY(source_.ReadRoot(id));
-    root_bytes_ = TRY(ReadWholeFile(source_.files(), SnapshotPath(id), kMaxRootBytes));
+    root_bytes_ =
+        TRY(ReadWholeFile(source_.files(), SnapshotPath(id), SealedRootBytes(kMaxRootBytes)));
+    if (source_.secret() != nullptr) {
+      key_ = TRY(source_.ReadSnapshotKey(id));
+    }
     report_.info = root_.info;
     if (root_.last_pack > kMostCopiedPacks) {
       return Error::Make(ErrorCode::kCorrupt, "{}: it tells of more packs than a store can have",
@@ -59,9 +64,26 @@ class Copier {
  private:
   struct NamedPlace {
     ChunkPlace place;
-    Hash name = {};
+    ChunkId chunk;
     friend auto operator<=>(const NamedPlace&, const NamedPlace&) = default;
   };
+
+  // What is copied keeps its names and keys.
+  Status CheckSecrets() {
+    const StoreSecret* const secret = source_.secret();
+    if ((secret == nullptr) != (target_.secret() == nullptr)) {
+      return Error::Make(
+          ErrorCode::kUnsupported,
+          "one of the stores is encrypted and the other is not: copy into a store of "
+          "its own");
+    }
+    return secret == nullptr || secret->IsChecked(target_.header().key_check)
+               ? Status()
+               : Status(Error::Make(ErrorCode::kPermissionDenied,
+                                    "the store in {} is encrypted with another secret: copy into "
+                                    "an empty directory, whose store then has the same",
+                                    files_.name()));
+  }
 
   Status CopyAll(ChunkPacker& packer, const std::vector<Hold>& holds) {
     TRY(files_.CreateFile(std::string(kWritingPath)));
@@ -77,7 +99,7 @@ class Copier {
     TRY(CountChunks());
     TRY(CopyChunks(packer));
     sealable_ = false;
-    return arrival_.Commit(packer, root_.info.id, root_bytes_, holds);
+    return arrival_.Commit(packer, {.id = root_.info.id, .bytes = root_bytes_, .key = key_}, holds);
   }
 
   // Chunks that the target need not be sent again; then its lock is free for others.
@@ -244,14 +266,14 @@ class Copier {
     std::vector<NamedPlace> chunks;
     TRY(ForEachChunk([&](const TableEntry& entry) {
       if (entry.place.pack >= first_pack && entry.place.pack <= last_pack) {
-        chunks.push_back({entry.place, entry.name});
+        chunks.push_back({entry.place, entry.chunk});
       }
     }));
     std::sort(chunks.begin(), chunks.end());
     chunks.erase(std::unique(chunks.begin(), chunks.end()), chunks.end());
     for (const NamedPlace& chunk : chunks) {
       TRY(CheckStopped());
-      const std::optional<ChunkPlace> known = TRY(packer.Find(chunk.name));
+      const std::optional<ChunkPlace> known = TRY(packer.Find(chunk.chunk.name));
       ++report_.chunks;
       if (known.has_value()) {
         ++report_.known_chunks;
@@ -268,19 +290,19 @@ class Copier {
 
   // As it is stored, if that holds its name; otherwise wherever the source has it.
   Status CopyChunk(const NamedPlace& chunk, ChunkPacker& packer) {
-    std::array<uint8_t, kStoreBlockBytes> buffer;
+    std::array<uint8_t, kMaxStoredChunkBytes> buffer;
     std::array<uint8_t, kStoreBlockBytes> block;
     const std::span<uint8_t> bytes = std::span(buffer).first(chunk.place.length);
     std::span<const uint8_t> stored = bytes;
-    const bool there =
-        source_.packs().Read(chunk.place, bytes).ok() && DecodeChunk(bytes, chunk.name, block);
+    const bool there = source_.packs().Read(chunk.place, bytes).ok() &&
+                       source_.codec().Decode(bytes, chunk.chunk, block);
     if (!there) {
-      TRY(source_.ReadChunk(chunk.name, chunk.place, block));
-      stored = compressor_.Compress(block);
+      TRY(source_.ReadChunk(chunk.chunk, chunk.place, block));
+      stored = source_.codec().Encode(chunk.chunk, compressor_.Compress(block), buffer);
     }
     const uint64_t sealed_bytes = packer.stored_bytes();
     sealable_ = false;
-    TRY(packer.Append(chunk.name, stored));
+    TRY(packer.Append(chunk.chunk.name, stored));
     sealable_ = true;
     report_.sent_bytes += stored.size();
     return packer.stored_bytes() == sealed_bytes ? Status() : arrival_.KeepPacks(packer);
@@ -299,6 +321,7 @@ class Copier {
   SnapshotArrival arrival_;
   SnapshotRoot root_;
   std::vector<uint8_t> root_bytes_;
+  std::optional<SealKey> key_;                  // of an encrypted store's
   std::vector<std::shared_ptr<Table>> tables_;  // that the target lacked
   std::map<uint32_t, size_t> references_;       // of these, by the source's pack
   bool sealable_ = true;                        // no write to the open pack has failed

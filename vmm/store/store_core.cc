@@ -1,5 +1,6 @@
 #include "vmm/store/store_core.h"
 
+#include <openssl/crypto.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +18,52 @@ namespace {
 constexpr int kMostMoves = 64;  // of chunks while one is looked for
 constexpr uint64_t kNsPerMs = 1'000'000;
 constexpr auto kLockPoll = std::chrono::milliseconds(10);
+
+// Null of a store that is not encrypted.
+Result<std::shared_ptr<const StoreSecret>> OpenSecret(StoreFiles& files, const StoreHeader& header,
+                                                      const StoreKey* key) {
+  const bool encrypted = header.cipher != StoreCipher::kNone;
+  if (!encrypted && key == nullptr) {
+    return std::shared_ptr<const StoreSecret>();
+  }
+  if (!encrypted) {
+    return Error::Make(
+        ErrorCode::kInvalidArgument,
+        "the store in {} is not encrypted, but a key is given: leave the key away, or "
+        "name the store that it is for",
+        files.name());
+  }
+  if (key == nullptr) {
+    return Error::Make(
+        ErrorCode::kPermissionDenied,
+        "the store in {} is encrypted: name its key file (--key FILE; in VM.toml, key "
+        "= \"FILE\" in [store])",
+        files.name());
+  }
+  const Result<std::vector<uint8_t>> file =
+      ReadWholeFile(files, std::string(kStoreKeyPath), kStoreKeyFileBytes);
+  if (!file.ok() && file.error().code() == ErrorCode::kNotFound) {
+    return Error::Make(
+        ErrorCode::kCorrupt,
+        "{}/{} is missing; without it nothing can be read: bring it back from a copy "
+        "of the store",
+        files.name(), kStoreKeyPath);
+  }
+  const std::vector<uint8_t> bytes = TRY(file);
+  const Result<std::shared_ptr<const StoreSecret>> secret = StoreSecret::Unwrap(bytes, *key);
+  if (!secret.ok() && secret.error().code() == ErrorCode::kPermissionDenied) {
+    return Error::Make(ErrorCode::kPermissionDenied,
+                       "this is not the key of the store in {}: name the key file that it was made "
+                       "with, or last changed to",
+                       files.name());
+  }
+  if (secret.ok() && !(*secret)->IsChecked(header.key_check)) {
+    return Error::Make(ErrorCode::kCorrupt,
+                       "{}/{} is another store's: bring it back from a copy of the store",
+                       files.name(), kStoreKeyPath);
+  }
+  return secret;
+}
 
 }  // namespace
 
@@ -36,7 +83,11 @@ Result<std::shared_ptr<StoreCore>> StoreCore::Open(std::shared_ptr<StoreFiles> f
   if (!header.ok()) {
     return std::move(header).error().WithContext(fmt::format("{}/{}", files->name(), path));
   }
-  return std::shared_ptr<StoreCore>(new StoreCore(std::move(files), tuning, *header));
+  std::shared_ptr<const StoreSecret> secret = TRY(OpenSecret(*files, *header, tuning.key.get()));
+  StoreTuning kept = tuning;
+  kept.key.reset();  // it has done its work
+  return std::shared_ptr<StoreCore>(
+      new StoreCore(std::move(files), kept, *header, std::move(secret)));
 }
 
 Result<std::vector<SnapshotId>> StoreCore::ListIds() {
@@ -51,7 +102,7 @@ Result<std::vector<SnapshotId>> StoreCore::ListIds() {
 
 Result<SnapshotRoot> StoreCore::ReadRoot(const SnapshotId& id) {
   const std::string path = SnapshotPath(id);
-  Result<std::vector<uint8_t>> bytes = ReadWholeFile(*files_, path, kMaxRootBytes);
+  Result<std::vector<uint8_t>> bytes = ReadWholeFile(*files_, path, SealedRootBytes(kMaxRootBytes));
   if (!bytes.ok()) {
     if (bytes.error().code() == ErrorCode::kNotFound) {
       return Error::Make(ErrorCode::kNotFound, "the store in {} has no snapshot {}", files_->name(),
@@ -66,6 +117,9 @@ Result<SnapshotRoot> StoreCore::ReadRoot(const SnapshotId& id) {
                        "store, or remove it to give this snapshot up",
                        path);
   }
+  if (secret() != nullptr) {
+    return DecodeRootFile(id, *bytes);
+  }
   Result<SnapshotRoot> root = DecodeRoot(*bytes);
   if (!root.ok()) {
     return std::move(root).error().WithContext(path);
@@ -73,12 +127,77 @@ Result<SnapshotRoot> StoreCore::ReadRoot(const SnapshotId& id) {
   return root;
 }
 
-Status StoreCore::ReadChunk(const Hash& name, const ChunkPlace& place, std::span<uint8_t> block) {
-  std::array<uint8_t, kStoreBlockBytes> stored;
+Result<SnapshotRoot> StoreCore::DecodeRootFile(const SnapshotId& id,
+                                               std::span<const uint8_t> bytes) {
+  SealKey key = TRY(ReadSnapshotKey(id));
+  Result<SnapshotRoot> root = UnsealRoot(key, bytes);
+  OPENSSL_cleanse(key.data(), key.size());
+  if (!root.ok()) {
+    return std::move(root).error().WithContext(SnapshotPath(id));
+  }
+  return root;
+}
+
+Result<SealKey> StoreCore::ReadSnapshotKey(const SnapshotId& id) {
+  const std::string path = SnapshotKeyPath(id);
+  const Result<std::vector<uint8_t>> file = ReadWholeFile(*files_, path, kSnapshotKeyFileBytes);
+  if (!file.ok() && file.error().code() == ErrorCode::kNotFound) {
+    // Whoever removes it has removed the root before.
+    if (!files_->OpenForRead(SnapshotPath(id)).ok()) {
+      return Error::Make(ErrorCode::kNotFound, "the store in {} has no snapshot {}", files_->name(),
+                         id.Hex());
+    }
+    return Error::Make(ErrorCode::kCorrupt,
+                       "{} is missing; without it this snapshot cannot be read: bring it back from "
+                       "a copy of the store",
+                       path);
+  }
+  const std::vector<uint8_t> key_bytes = TRY(file);
+  const std::optional<SealKey> key = secret()->UnwrapSnapshotKey(key_bytes);
+  if (!key.has_value()) {
+    return Error::Make(ErrorCode::kCorrupt, "{}: damaged; bring it back from a copy of the store",
+                       path);
+  }
+  return *key;
+}
+
+Status StoreCore::WriteSnapshotKey(const SnapshotId& id, const SealKey& key) {
+  TRY(WriteWholeFile(*files_, SnapshotKeyPath(id), secret()->WrapSnapshotKey(key)));
+  return files_->SyncDirectory("keys");
+}
+
+Status StoreCore::DestroyKeysOfNobody() {
+  if (secret() == nullptr) {
+    return {};
+  }
+  const std::vector<SnapshotId> ids = TRY(ListIds());
+  std::vector<std::string> dead;
+  for (const std::string& name : TRY(files_->List("keys"))) {
+    const std::optional<SnapshotId> id = SnapshotId::FromHex(name);
+    if (id.has_value() && !std::binary_search(ids.begin(), ids.end(), *id)) {
+      dead.push_back("keys/" + name);
+    }
+  }
+  if (dead.empty()) {
+    return {};
+  }
+  // A root must not come back without its key.
+  TRY(files_->SyncDirectory("snapshots"));
+  for (const std::string& path : dead) {
+    TRY(files_->Overwrite(path));
+    TRY(files_->Remove(path));
+  }
+  return files_->SyncDirectory("keys");
+}
+
+Status StoreCore::ReadChunk(const ChunkId& chunk, const ChunkPlace& place,
+                            std::span<uint8_t> block) {
+  const Hash& name = chunk.name;
+  std::array<uint8_t, kMaxStoredChunkBytes> stored;
   const auto read = [&](const ChunkPlace& from) -> Status {
     const std::span<uint8_t> bytes = std::span(stored).first(from.length);
     TRY(packs_.Read(from, bytes));
-    if (!DecodeChunk(bytes, name, block)) {
+    if (!codec_.Decode(bytes, chunk, block)) {
       return Error::Make(ErrorCode::kCorrupt, "{}: chunk at byte {}: its SHA-256 is not {}",
                          PackPath(from.pack), from.offset, HexText(name));
     }
@@ -299,6 +418,7 @@ Result<uint32_t> StoreCore::CleanUp() {
   for (const std::string& name : unfinished) {
     TRY(files_->Remove("tmp/" + name));
   }
+  TRY(DestroyKeysOfNobody());
   if (highest == UINT32_MAX) {
     return Error::Make(ErrorCode::kNoSpace, "the store has no number left for a new pack");
   }

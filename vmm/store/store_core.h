@@ -14,6 +14,7 @@
 
 #include "vmm/base/result.h"
 #include "vmm/base/thread_annotations.h"
+#include "vmm/store/chunk_codec.h"
 #include "vmm/store/chunk_index.h"
 #include "vmm/store/pack_set.h"
 #include "vmm/store/snapshot_root.h"
@@ -29,6 +30,8 @@ struct StoreTuning {
   size_t pending_entries = 512 * kKiB;  // entries in memory before they go to a file
   size_t most_tables = 8;               // of a snapshot
   size_t verified_chunks = 4 * kMiB;    // references in memory while verifying: 64 bytes each
+  // Of an encrypted store: the key file's, which unwraps its secret.
+  std::shared_ptr<const StoreKey> key;
   std::string owner;                    // who locks the store, for those who find it locked
   uint32_t lock_wait_ms = 0;            // for whoever has the lock
   uint32_t prune_pause_ms = 0;          // in which others may take the lock from a prune
@@ -47,6 +50,8 @@ class StoreCore {
   PackSet& packs() { return packs_; }
   const StoreHeader& header() const { return header_; }
   const StoreTuning& tuning() const { return tuning_; }
+  const ChunkCodec& codec() const { return codec_; }
+  const StoreSecret* secret() const { return codec_.secret(); }  // null: not encrypted
 
   Result<std::vector<SnapshotId>> ListIds();            // by id
   Result<SnapshotRoot> ReadRoot(const SnapshotId& id);  // checked against its id
@@ -68,7 +73,14 @@ class StoreCore {
       const std::function<Status(const std::string& path, const Hash& name)>& on_object);
 
   // Block contents by name: from `place`, or wherever the packs have it. kCorrupt names the file.
-  Status ReadChunk(const Hash& name, const ChunkPlace& place, std::span<uint8_t> block);
+  Status ReadChunk(const ChunkId& chunk, const ChunkPlace& place, std::span<uint8_t> block);
+
+  // Of an encrypted store: what the file keys/ID holds; written, it is durable. Before the root.
+  Result<SealKey> ReadSnapshotKey(const SnapshotId& id);
+  Status WriteSnapshotKey(const SnapshotId& id, const SealKey& key);
+  // Overwrites and removes keys whose snapshots are gone, durably. After the roots. The caller
+  // holds the store's lock.
+  Status DestroyKeysOfNobody();
 
   // Brings the index of all packs up to date.
   Status RefreshIndex() EXCLUDES(index_mutex_);
@@ -82,8 +94,14 @@ class StoreCore {
 
  private:
   Result<std::vector<std::string>> ListUnfinished();
-  StoreCore(std::shared_ptr<StoreFiles> files, const StoreTuning& tuning, const StoreHeader& header)
-      : files_(std::move(files)), tuning_(tuning), header_(header), packs_(*files_) {}
+  StoreCore(std::shared_ptr<StoreFiles> files, const StoreTuning& tuning, const StoreHeader& header,
+            std::shared_ptr<const StoreSecret> secret)
+      : files_(std::move(files)),
+        tuning_(tuning),
+        header_(header),
+        codec_(std::move(secret)),
+        packs_(*files_, codec_.most_stored_bytes()) {}
+  Result<SnapshotRoot> DecodeRootFile(const SnapshotId& id, std::span<const uint8_t> bytes);
 
   // What a root keeps from being removed.
   struct Links {
@@ -105,6 +123,7 @@ class StoreCore {
   const std::shared_ptr<StoreFiles> files_;
   const StoreTuning tuning_;
   const StoreHeader header_;
+  const ChunkCodec codec_;
   PackSet packs_;
 
   Mutex links_mutex_;

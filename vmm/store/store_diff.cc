@@ -5,6 +5,7 @@
 
 #include "vmm/store/entry_source.h"
 #include "vmm/store/lease.h"
+#include "vmm/store/store_reader.h"
 #include "vmm/store/table.h"
 
 namespace pacsvisor {
@@ -32,7 +33,7 @@ class SpaceCursor {
       answer.end = entry_.first - base_;
     } else {
       answer.kind = entry_.kind;
-      answer.name = entry_.name;
+      answer.chunk = entry_.chunk;
       answer.end = entry_.end() - base_;
     }
     return answer;
@@ -63,6 +64,17 @@ class Differ {
   Differ(StoreCore& core, const std::function<void(const VerifyProgress&)>& progress)
       : core_(core), progress_(progress) {}
 
+  // Of an encrypted store the names tell nothing.
+  Result<bool> HasSameState() {
+    const StateRef& before = before_.root.state;
+    const StateRef& after = after_.root.state;
+    if (core_.secret() == nullptr || before.plain_bytes != after.plain_bytes) {
+      return before.name == after.name;
+    }
+    const std::vector<uint8_t> state = TRY(ReadStateObject(core_.files(), before));
+    return state == TRY(ReadStateObject(core_.files(), after));
+  }
+
   Result<SnapshotDiff> Run(const SnapshotId& first, const SnapshotId& second) {
     const std::unique_ptr<StoreFiles::Lock> lease =
         TRY(TakeLease(core_.files(), core_.tuning().owner, std::nullopt));
@@ -72,7 +84,7 @@ class Differ {
     SnapshotDiff diff;
     diff.before = before_.root.info;
     diff.after = after_.root.info;
-    diff.same_state = before_.root.state.name == after_.root.state.name;
+    diff.same_state = TRY(HasSameState());
     const std::vector<StoredSpace>& old_spaces = diff.before.spaces;
     const std::vector<StoredSpace>& new_spaces = diff.after.spaces;
     for (const auto* spaces : {&old_spaces, &new_spaces}) {
@@ -161,7 +173,7 @@ class Differ {
         end = std::min({end, old_answer.end, new_answer.end});
         const bool same =
             old_answer.kind == new_answer.kind &&
-            (old_answer.kind == BlockKind::kZero || old_answer.name == new_answer.name);
+            (old_answer.kind == BlockKind::kZero || old_answer.chunk.name == new_answer.chunk.name);
         if (!same) {  // one is a chunk, and so this is of one block
           CHECK(end == block + 1);
           const bool joins = diff.changed_blocks > 0 && block == run_end;

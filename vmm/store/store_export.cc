@@ -30,8 +30,12 @@ class Exporter {
     TRY(CountChunks(root));
     const std::vector<uint8_t> root_bytes =
         TRY(ReadWholeFile(core_.files(), SnapshotPath(id), kMaxRootBytes));
-    TRY(Write(
-        EncodeExportHeader({.id = id, .root_bytes = static_cast<uint32_t>(root_bytes.size())})));
+    TRY(Write(EncodeExportHeader({.id = id,
+                                  .root_bytes = static_cast<uint32_t>(root_bytes.size()),
+                                  .cipher = core_.header().cipher})));
+    if (core_.secret() != nullptr) {
+      TRY(WriteKeys(id));
+    }
     TRY(Write(root_bytes));
     if (root.state.plain_bytes > 0) {
       TRY(WriteState(root.state));
@@ -53,7 +57,7 @@ class Exporter {
  private:
   struct NamedPlace {
     ChunkPlace place;
-    Hash name = {};
+    ChunkId chunk;
     friend auto operator<=>(const NamedPlace&, const NamedPlace&) = default;
   };
 
@@ -95,6 +99,20 @@ class Exporter {
       ++references_[entry.place.pack];
       done_.bytes_total += entry.place.length;
     });
+  }
+
+  // As they are: who has the key file reads the export, and nobody else.
+  Status WriteKeys(const SnapshotId& id) {
+    TRY(Write(core_.header().key_check));
+    const std::vector<uint8_t> store_key =
+        TRY(ReadWholeFile(core_.files(), std::string(kStoreKeyPath), kStoreKeyFileBytes));
+    const std::vector<uint8_t> snapshot_key =
+        TRY(ReadWholeFile(core_.files(), SnapshotKeyPath(id), kSnapshotKeyFileBytes));
+    if (!IsStoreKeyFileWhole(store_key) || !IsSnapshotKeyFileWhole(snapshot_key)) {
+      return Error::Make(ErrorCode::kCorrupt, "a file of keys/ is damaged");
+    }
+    TRY(Write(store_key));
+    return Write(snapshot_key);
   }
 
   Status WriteState(const StateRef& state) {
@@ -156,7 +174,7 @@ class Exporter {
     std::vector<NamedPlace> chunks;
     TRY(ForEachChunk([&](const TableEntry& entry) {
       if (entry.place.pack >= first_pack && entry.place.pack <= last_pack) {
-        chunks.push_back({entry.place, entry.name});
+        chunks.push_back({entry.place, entry.chunk});
       }
     }));
     std::sort(chunks.begin(), chunks.end());
@@ -172,19 +190,22 @@ class Exporter {
   }
 
   Status WriteChunk(const NamedPlace& chunk) {
-    std::array<uint8_t, kStoreBlockBytes> buffer;
+    std::array<uint8_t, kMaxStoredChunkBytes> buffer;
     std::array<uint8_t, kStoreBlockBytes> block;
     std::span<const uint8_t> stored = std::span(buffer).first(chunk.place.length);
     const bool there =
         core_.packs().Read(chunk.place, std::span(buffer).first(chunk.place.length)).ok() &&
-        DecodeChunk(stored, chunk.name, block);
+        core_.codec().Decode(stored, chunk.chunk, block);
     if (!there) {
-      TRY(core_.ReadChunk(chunk.name, chunk.place, block));  // wherever it is
-      stored = compressor_.Compress(block);
+      TRY(core_.ReadChunk(chunk.chunk, chunk.place, block));  // wherever it is
+      stored = core_.codec().Encode(chunk.chunk, compressor_.Compress(block), buffer);
     }
     ByteWriter length;
     length.Number(static_cast<uint16_t>(stored.size()));
     TRY(Write(length.bytes()));
+    if (core_.secret() != nullptr) {
+      TRY(Write(chunk.chunk.name));
+    }
     ++report_.chunks;
     return Write(stored);
   }

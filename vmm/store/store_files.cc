@@ -177,6 +177,24 @@ class HostFiles : public StoreFiles {
                : Status(Failure("cannot remove", path));
   }
 
+  Status Overwrite(const std::string& path) override {
+    const UniqueFd fd = TRY(Open(path, O_WRONLY, "cannot open"));
+    struct stat status {};
+    if (::fstat(fd.get(), &status) != 0) {
+      return Failure("cannot look at", path);
+    }
+    const std::array<uint8_t, 4096> zeroes = {};
+    for (off_t at = 0; at < status.st_size;) {
+      const size_t part = std::min(zeroes.size(), static_cast<size_t>(status.st_size - at));
+      const ssize_t put = ::pwrite(fd.get(), zeroes.data(), part, at);
+      if (put < 0 && errno != EINTR) {
+        return Failure("cannot overwrite", path);
+      }
+      at += std::max<ssize_t>(put, 0);
+    }
+    return ::fdatasync(fd.get()) == 0 ? Status() : Status(Failure("cannot sync", path));
+  }
+
   Status CreateDirectory(const std::string& path) override {
     CheckPath(path);
     if (::mkdirat(directory_.get(), path.c_str(), kDirectoryMode) != 0) {

@@ -42,6 +42,9 @@ class StoreFiles {
   virtual Result<std::unique_ptr<StoreFile>> CreateFile(const std::string& path) = 0;
   virtual Status Rename(const std::string& from, const std::string& to) = 0;  // replaces
   virtual Status Remove(const std::string& path) = 0;
+  // Zeroes in place of the file's bytes, durably. (What the file system keeps of them elsewhere is
+  // out of reach.)
+  virtual Status Overwrite(const std::string& path) = 0;
   virtual Status CreateDirectory(const std::string& path) = 0;  // one that is there is no error
   virtual Status SyncDirectory(const std::string& path) = 0;
 

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "vmm/base/align.h"
+#include "vmm/store/seal.h"
 #include "vmm/store/sha256.h"
 #include "vmm/store/snapshot_id.h"
 
@@ -21,6 +22,7 @@ inline constexpr std::string_view kHeaderPath = "pacsvisor-store";
 inline constexpr std::string_view kLockPath = "lock";
 inline constexpr std::string_view kFloorPath = "floor";
 inline constexpr std::string_view kWritingPath = "tmp/writing";
+inline constexpr std::string_view kStoreKeyPath = "keys/store";
 
 // Limits: of hostile input as well as of what is written.
 inline constexpr uint32_t kMaxSpaces = 64;
@@ -35,6 +37,8 @@ inline constexpr uint64_t kMaxStateBytes = kGiB;
 inline constexpr uint64_t kMaxSpaceBytes = uint64_t{1} << 60;
 inline constexpr uint32_t kMaxChunkOffset = 1u << 31;
 inline constexpr size_t kMaxPageBytes = 64 * kKiB;
+inline constexpr size_t kMaxStoredPageBytes = PaddedSealBytes(kMaxPageBytes);
+inline constexpr size_t kMaxStoredChunkBytes = kStoreBlockBytes + kSealBytes;
 inline constexpr unsigned kMaxTableLevel = 7;
 
 inline constexpr std::string_view kTableMagic = "PVTABLE1";  // ends a table
@@ -57,6 +61,8 @@ inline std::string ObjectPath(const Hash& name) {
 inline std::string SnapshotPath(const SnapshotId& id) {
   return fmt::format("snapshots/{}.snapshot", id.Hex());
 }
+
+inline std::string SnapshotKeyPath(const SnapshotId& id) { return "keys/" + id.Hex(); }
 
 // The number of a file of packs/; nothing for other names.
 std::optional<uint32_t> PackNumber(std::string_view file_name);

@@ -10,7 +10,6 @@ namespace {
 
 constexpr std::string_view kHeaderMagic = "PVSTORE1";
 constexpr std::string_view kFloorMagic = "PVFLOOR1";
-constexpr size_t kKeyCheckBytes = 56;
 
 void AppendHash(ByteWriter& writer) { writer.Bytes(Sha256(writer.bytes())); }
 
@@ -29,8 +28,8 @@ std::vector<uint8_t> EncodeStoreHeader(const StoreHeader& header) {
   writer.Number(uint32_t{kHeaderBytes});
   writer.Bytes(header.uid);
   writer.Number(kStoreBlockBytes);
-  writer.Number(uint32_t{0});  // no cipher
-  writer.Zeroes(kKeyCheckBytes);
+  writer.Number(static_cast<uint32_t>(header.cipher));
+  writer.Bytes(header.key_check);
   AppendHash(writer);
   CHECK(writer.size() == kHeaderBytes);
   return std::move(writer.bytes());
@@ -60,12 +59,15 @@ Result<StoreHeader> DecodeStoreHeader(std::span<const uint8_t> bytes) {
   std::copy(uid.begin(), uid.end(), header.uid.begin());
   const uint32_t block_bytes = reader.Number<uint32_t>();
   const uint32_t cipher = reader.Number<uint32_t>();
-  if (block_bytes != kStoreBlockBytes || cipher != 0) {
+  if (block_bytes != kStoreBlockBytes || cipher > 1) {
     return Error::Make(ErrorCode::kUnsupported,
                        "the store has blocks of {} bytes and cipher {}, which this program does "
                        "not know: use a newer pacsvisor",
                        block_bytes, cipher);
   }
+  header.cipher = static_cast<StoreCipher>(cipher);
+  const std::span<const uint8_t> key_check = reader.Bytes(kKeyCheckBytes);
+  std::copy(key_check.begin(), key_check.end(), header.key_check.begin());
   return header;
 }
 

@@ -7,13 +7,18 @@
 #include <vector>
 
 #include "vmm/base/result.h"
+#include "vmm/store/store_secret.h"
 
 namespace pacsvisor {
 
 using StoreUid = std::array<uint8_t, 16>;
 
+enum class StoreCipher : uint32_t { kNone = 0, kAes256Gcm = 1 };
+
 struct StoreHeader {
   StoreUid uid = {};
+  StoreCipher cipher = StoreCipher::kNone;
+  std::array<uint8_t, kKeyCheckBytes> key_check = {};  // zeroes without a cipher
 };
 
 inline constexpr size_t kHeaderBytes = 128;

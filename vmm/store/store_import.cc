@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 
 #include "vmm/base/log.h"
 #include "vmm/store/append_buffer.h"
@@ -11,6 +12,7 @@
 #include "vmm/store/export_format.h"
 #include "vmm/store/hold.h"
 #include "vmm/store/snapshot_arrival.h"
+#include "vmm/store/store_reader.h"
 #include "vmm/store/table_walk.h"
 
 namespace pacsvisor {
@@ -123,16 +125,43 @@ class Importer {
     std::array<uint8_t, kExportHeaderBytes> bytes;
     TRY(stream_.Take(bytes));
     const ExportHeader header = TRY(DecodeExportHeader(bytes));
+    TRY(TakeKeys(header.cipher));
     root_bytes_.resize(header.root_bytes);
     TRY(stream_.Take(root_bytes_));
     if (SnapshotId(Sha256(root_bytes_)) != header.id) {
       return Damaged("the root");
     }
-    root_ = TRY(DecodeRoot(root_bytes_));
+    root_ = TRY(key_.has_value() ? UnsealRoot(*key_, root_bytes_) : DecodeRoot(root_bytes_));
     if (root_.last_pack > kMostPacks || root_.state.file_bytes > 2 * kMaxStateBytes) {
       return Damaged("the root");
     }
     return {};
+  }
+
+  Status TakeKeys(StoreCipher cipher) {
+    const StoreSecret* const secret = core_.secret();
+    if ((cipher == StoreCipher::kNone) != (secret == nullptr)) {
+      return Error::Make(ErrorCode::kUnsupported,
+                         "the export is {}encrypted and the store in {} is{}: import it into a "
+                         "store of its own",
+                         secret == nullptr ? "" : "not ", files_.name(),
+                         secret == nullptr ? " not" : "");
+    }
+    if (secret == nullptr) {
+      return {};
+    }
+    std::array<uint8_t, kExportKeyBytes> keys;
+    TRY(stream_.Take(keys));
+    const std::span<const uint8_t, kExportKeyBytes> bytes = keys;
+    if (!secret->IsChecked(bytes.first<kKeyCheckBytes>())) {
+      return Error::Make(
+          ErrorCode::kPermissionDenied,
+          "the export is encrypted for another store than that in {}: import it into "
+          "an empty directory, with the key file of the store that it came from",
+          files_.name());
+    }
+    key_ = secret->UnwrapSnapshotKey(bytes.last<kSnapshotKeyFileBytes>());
+    return key_.has_value() ? Status() : Status(Damaged("the key"));
   }
 
   Status TakeAll(ChunkPacker& packer) {
@@ -143,7 +172,11 @@ class Importer {
     TRY(TakeChunks(packer));
     TRY(TakeTrailer());
     TRY(CheckComplete(packer));
-    TRY(arrival_.Commit(packer, root_.info.id, root_bytes_, holds_));
+    TRY(packer.Seal());
+    if (key_.has_value()) {
+      TRY(ProveChunks(packer));
+    }
+    TRY(arrival_.Commit(packer, {.id = root_.info.id, .bytes = root_bytes_, .key = key_}, holds_));
     report_.stored_bytes = packer.stored_bytes();
     return {};
   }
@@ -175,9 +208,10 @@ class Importer {
     if (hash.Value() != root_.state.name) {
       return Damaged("the state");
     }
-    const std::vector<uint8_t> bytes = TRY(ReadWholeFile(files_, path, root_.state.file_bytes));
-    return DecodeStateObject(bytes, root_.state.plain_bytes).ok() ? Status()
-                                                                  : Status(Damaged("the state"));
+    const Result<std::vector<uint8_t>> state = ReadStateFile(files_, path, root_.state);
+    return state.ok() || state.error().code() != ErrorCode::kCorrupt
+               ? (state.ok() ? Status() : Status(state.error()))
+               : Status(Damaged("the state"));
   }
 
   Status TakeTables() {
@@ -235,29 +269,37 @@ class Importer {
   }
 
   Status TakeChunks(ChunkPacker& packer) {
-    std::array<uint8_t, kStoreBlockBytes> buffer;
+    std::array<uint8_t, kMaxStoredChunkBytes> buffer;
     std::array<uint8_t, kStoreBlockBytes> block;
+    const size_t most_bytes = core_.codec().most_stored_bytes();
     while (true) {
       std::array<uint8_t, 2> length;
       TRY(stream_.Take(length));
       const std::span<uint8_t> stored =
-          std::span(buffer).first(std::min<size_t>(LoadLe<uint16_t>(length.data()), buffer.size()));
+          std::span(buffer).first(std::min<size_t>(LoadLe<uint16_t>(length.data()), most_bytes));
       if (stored.size() != LoadLe<uint16_t>(length.data())) {
         return DamagedChunk();
       }
       if (stored.empty()) {
         return {};
       }
-      TRY(stream_.Take(stored));
-      if (!DecompressChunk(stored, block)) {
-        return DamagedChunk();
+      Hash name;
+      if (key_.has_value()) {  // proven when it can be: by the tables, which have its key
+        TRY(stream_.Take(name));
+        TRY(stream_.Take(stored));
+      } else {
+        TRY(stream_.Take(stored));
+        if (!DecompressChunk(stored, block)) {
+          return DamagedChunk();
+        }
+        name = Sha256(block);
       }
-      const Hash name = Sha256(block);
       const std::optional<ChunkPlace> known = TRY(packer.Find(name));
       if (known.has_value()) {
         ++report_.known_chunks;
       } else {
-        TRY(packer.Append(name, stored));
+        const ChunkPlace place = TRY(packer.Append(name, stored));
+        ++appended_[place.pack];
       }
       ++report_.chunks;
       Tell();
@@ -291,11 +333,11 @@ class Importer {
     for (const std::shared_ptr<Table>& table : tables_) {
       Status complete;
       const auto check = [&](const TableEntry& entry) -> Status {
-        const std::optional<ChunkPlace> place = TRY(packer.Find(entry.name));
+        const std::optional<ChunkPlace> place = TRY(packer.Find(entry.chunk.name));
         return place.has_value()
                    ? Status()
                    : Status(Error::Make(ErrorCode::kCorrupt, "the export lacks chunk {}",
-                                        HexText(entry.name)));
+                                        HexText(entry.chunk.name)));
       };
       WalkTable(
           *table,
@@ -312,6 +354,66 @@ class Importer {
     return {};
   }
 
+  // Of an encrypted store: every chunk that was written is one that a table names, and opens with
+  // the key from there. Some packs at a time, so that their keys have room in memory.
+  Status ProveChunks(ChunkPacker& packer) {
+    for (auto first = appended_.begin(); first != appended_.end();) {
+      auto end = first;
+      size_t count = 0;
+      while (end != appended_.end() &&
+             (count == 0 || count + end->second <= core_.tuning().verified_chunks)) {
+        count += end->second;
+        ++end;
+      }
+      TRY(ProvePacks(packer, first->first, std::prev(end)->first, count));
+      first = end;
+    }
+    return {};
+  }
+
+  Status ProvePacks(ChunkPacker& packer, uint32_t first, uint32_t last, size_t count) {
+    struct Named {
+      ChunkPlace place;
+      ChunkId chunk;
+      auto operator<=>(const Named&) const = default;
+    };
+    std::vector<Named> named;
+    const auto add = [&](const ChunkId& chunk) -> Status {
+      const std::optional<ChunkPlace> place = TRY(packer.Find(chunk.name));
+      if (place.has_value() && place->pack >= first && place->pack <= last) {
+        named.push_back({*place, chunk});
+      }
+      return {};
+    };
+    for (const std::shared_ptr<Table>& table : tables_) {
+      Status walked;
+      WalkTable(
+          *table,
+          [&](const TablePage& page) {
+            for (const TableEntry& entry : page.entries) {
+              if (walked.ok() && entry.kind == BlockKind::kChunk) {
+                walked = add(entry.chunk);
+              }
+            }
+          },
+          [&](const Error& error) { walked = error; });
+      TRY(walked);
+    }
+    std::sort(named.begin(), named.end());
+    named.erase(std::unique(named.begin(), named.end()), named.end());
+    std::array<uint8_t, kMaxStoredChunkBytes> buffer;
+    std::array<uint8_t, kStoreBlockBytes> block;
+    for (const Named& one : named) {
+      const std::span<uint8_t> stored = std::span(buffer).first(one.place.length);
+      TRY(core_.packs().Read(one.place, stored));
+      if (!core_.codec().Decode(stored, one.chunk, block)) {
+        return Damaged("a chunk");
+      }
+    }
+    // Others could pass for what a later snapshot names.
+    return named.size() == count ? Status() : Status(Damaged("a chunk that no table names"));
+  }
+
   void Tell() {
     if (progress_) {
       progress_({.bytes_done = stream_.taken_bytes(), .bytes_total = 0});
@@ -324,6 +426,8 @@ class Importer {
   const std::function<void(const VerifyProgress&)>& progress_;
   std::vector<uint8_t> root_bytes_;
   SnapshotRoot root_;
+  std::optional<SealKey> key_;           // of an encrypted snapshot
+  std::map<uint32_t, size_t> appended_;  // chunks, by pack
   std::vector<std::shared_ptr<Table>> tables_;
   std::vector<Hold> holds_;
   SnapshotArrival arrival_;

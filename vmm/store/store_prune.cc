@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "vmm/base/clock.h"
+#include "vmm/store/body_checksum.h"
 #include "vmm/store/chunk_codec.h"
 #include "vmm/store/lease.h"
 #include "vmm/store/living_chunks.h"
@@ -257,7 +258,8 @@ class Pruner {
       report_.freed_bytes += TRY(FileBytes(SnapshotPath(id)));
       TRY(files_.Remove(SnapshotPath(id)));
     }
-    return files_.SyncDirectory("snapshots");
+    TRY(files_.SyncDirectory("snapshots"));
+    return core_.DestroyKeysOfNobody();
   }
 
   Status RemoveHoldsOfNobody(const Roots& roots) {
@@ -425,10 +427,19 @@ class Pruner {
                           uint32_t next_pack, std::unique_ptr<PackWriter>& writer) {
     const PackContents contents = TRY(core_.packs().ReadContents(number));
     const LivingChunks::Pack& pack = living_.packs().at(number);
-    std::array<uint8_t, kStoreBlockBytes> buffer;
+    std::array<uint8_t, kMaxStoredChunkBytes> buffer;
     std::array<uint8_t, kStoreBlockBytes> block;
+    // Of an encrypted store, nobody here has the chunks' keys: the pack's checksum proves them, all
+    // at once.
+    const bool encrypted = core_.secret() != nullptr;
+    BodyChecksum checksum;
+    if (encrypted) {
+      const std::span<uint8_t> header = std::span(buffer).first(kPackHeaderBytes);
+      TRY(core_.packs().Read({number, 0, kPackHeaderBytes}, header));
+      checksum.Add(header);
+    }
     for (size_t i = 0; i < pack.living.size(); ++i) {
-      if (!pack.living[i]) {
+      if (!pack.living[i] && !encrypted) {
         continue;
       }
       const auto length = static_cast<uint16_t>(pack.offsets[i + 1] - pack.offsets[i]);
@@ -436,12 +447,18 @@ class Pruner {
       TRY(core_.packs().Read({number, pack.offsets[i], length}, stored));
       const uint8_t* const record = contents.records.data() + i * kPackRecordBytes;
       Hash name = {};
-      const bool decoded = DecompressChunk(stored, block);
-      if (decoded) {
-        name = Sha256(block);
+      if (encrypted) {
+        std::copy_n(record, kPackNameBytes, name.begin());
+        checksum.Add(stored);
+      } else {
+        const bool decoded = DecompressChunk(stored, block);
+        name = decoded ? Sha256(block) : Hash{};
+        if (!decoded || !std::equal(record, record + kPackNameBytes, name.begin())) {
+          return false;
+        }
       }
-      if (!decoded || !std::equal(record, record + kPackNameBytes, name.begin())) {
-        return false;
+      if (!pack.living[i]) {
+        continue;
       }
       // Left twice by a prune that was interrupted.
       const bool is_elsewhere = TRY(living_.HasCopy(name, mostly_dead));
@@ -453,7 +470,7 @@ class Pruner {
       }
       TRY(writer->Append(name, stored));
     }
-    return true;
+    return !encrypted || checksum.Value() == contents.trailer.body_checksum;
   }
 
   // What would be freed.

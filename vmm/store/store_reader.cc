@@ -45,7 +45,7 @@ class StoreReader : public SnapshotReader {
         continue;
       }
       const Piece piece{.place = answer.place,
-                        .name = answer.name,
+                        .chunk = answer.chunk,
                         .block = BlockIndex(first.raw() + done),
                         .bytes = rest.first(kStoreBlockBytes)};
       if (!pieces.empty() && (pieces.size() == kMostPieces || !Follows(pieces.back(), piece))) {
@@ -77,7 +77,7 @@ class StoreReader : public SnapshotReader {
  private:
   struct Piece {
     ChunkPlace place;
-    Hash name = {};
+    ChunkId chunk;
     BlockIndex block;
     std::span<uint8_t> bytes;
   };
@@ -115,11 +115,11 @@ class StoreReader : public SnapshotReader {
     for (const Piece& piece : pieces) {
       const std::span<const uint8_t> chunk =
           stored.subspan(piece.place.offset - first.offset, piece.place.length);
-      if (read && DecodeChunk(chunk, piece.name, piece.bytes)) {
+      if (read && core_->codec().Decode(chunk, piece.chunk, piece.bytes)) {
         continue;
       }
       // Slowly, one by one: from elsewhere, or with an error that says which.
-      const Status again = core_->ReadChunk(piece.name, piece.place, piece.bytes);
+      const Status again = core_->ReadChunk(piece.chunk, piece.place, piece.bytes);
       if (!again.ok()) {
         std::memset(piece.bytes.data(), 0, piece.bytes.size());
         Error error = again.error();
@@ -152,10 +152,22 @@ Result<std::vector<uint8_t>> ReadStateObject(StoreFiles& files, const StateRef& 
   if (state.plain_bytes == 0) {
     return std::vector<uint8_t>();
   }
-  const std::string path = ObjectPath(state.name);
-  const std::vector<uint8_t> bytes = TRY(ReadWholeFile(files, path, state.file_bytes));
+  return ReadStateFile(files, ObjectPath(state.name), state);
+}
+
+Result<std::vector<uint8_t>> ReadStateFile(StoreFiles& files, const std::string& path,
+                                           const StateRef& state) {
+  std::vector<uint8_t> bytes = TRY(ReadWholeFile(files, path, state.file_bytes));
   if (Sha256(bytes) != state.name) {
     return Error::Make(ErrorCode::kCorrupt, "{}: its SHA-256 is not its name", path);
+  }
+  if (state.key.has_value()) {
+    std::optional<std::vector<uint8_t>> object =
+        UnsealPadded(*state.key, SealType::kState, {}, bytes);
+    if (!object.has_value()) {
+      return Error::Make(ErrorCode::kCorrupt, "{}: it was sealed with another key", path);
+    }
+    bytes = std::move(*object);
   }
   Result<std::vector<uint8_t>> plain = DecodeStateObject(bytes, state.plain_bytes);
   if (!plain.ok()) {

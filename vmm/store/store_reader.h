@@ -13,5 +13,8 @@ Result<std::unique_ptr<SnapshotReader>> OpenStoreReader(std::shared_ptr<StoreCor
 
 // The state that `root` names, checked.
 Result<std::vector<uint8_t>> ReadStateObject(StoreFiles& files, const StateRef& state);
+// The same of a file that may have another name yet.
+Result<std::vector<uint8_t>> ReadStateFile(StoreFiles& files, const std::string& path,
+                                           const StateRef& state);
 
 }  // namespace pacsvisor

@@ -113,7 +113,7 @@ class Sampler : private VerifyBasis {
     for (const TableEntry& entry : page.entries) {
       if (entry.kind == BlockKind::kChunk && !packs_.contains(entry.place.pack)) {
         std::array<uint8_t, kStoreBlockBytes> block;
-        const Status read = core_.ReadChunk(entry.name, entry.place, block);
+        const Status read = core_.ReadChunk(entry.chunk, entry.place, block);
         if (!read.ok()) {
           AddDamage(PackPath(entry.place.pack), read.error().message(), users);
         }
@@ -129,18 +129,63 @@ class Sampler : private VerifyBasis {
         left, request_.share > 0
                   ? static_cast<uint64_t>(std::ceil(request_.share * static_cast<double>(left)))
                   : request_.chunks);
+    std::map<uint32_t, std::vector<uint32_t>> chosen_of;
     for (const auto& [number, count] : packs_) {
-      std::vector<uint32_t> chosen;
+      std::vector<uint32_t>& chosen = chosen_of[number];
       for (uint32_t i = 0; i < count; ++i, --left) {
         if (random_() % left < wanted) {
           chosen.push_back(i);
           --wanted;
         }
       }
-      if (!chosen.empty() || count == 0) {
+    }
+    if (core_.secret() != nullptr) {
+      TRY(FindKeys(chosen_of));
+    }
+    for (const auto& [number, chosen] : chosen_of) {
+      if (!chosen.empty() || packs_.at(number) == 0) {
         TRY(CheckStopped());
         TRY(SamplePack(number, chosen));
       }
+    }
+    return {};
+  }
+
+  NamePrefix NameOf(const PackContents& contents, uint32_t index) const {
+    NamePrefix name;
+    std::copy_n(contents.records.begin() + static_cast<ptrdiff_t>(index * kPackRecordBytes),
+                name.size(), name.begin());
+    return name;
+  }
+
+  // Of an encrypted store: only the tables have the keys.
+  Status FindKeys(const std::map<uint32_t, std::vector<uint32_t>>& chosen_of) {
+    for (const auto& [number, chosen] : chosen_of) {
+      const Result<PackContents> contents = core_.packs().ReadContents(number);
+      for (size_t i = 0; contents.ok() && i < chosen.size(); ++i) {
+        ids_of_[NameOf(*contents, chosen[i])] = std::nullopt;
+      }
+    }
+    for (const auto& [name, use] : tables_) {
+      TRY(CheckStopped());
+      const Result<std::shared_ptr<Table>> table =
+          Table::Open(core_.files(), ObjectPath(name), use.first);
+      if (!table.ok()) {
+        continue;  // it was said
+      }
+      WalkTable(
+          **table,
+          [&](const TablePage& page) {
+            for (const TableEntry& entry : page.entries) {
+              NamePrefix prefix;
+              std::copy_n(entry.chunk.name.begin(), prefix.size(), prefix.begin());
+              const auto found = ids_of_.find(prefix);
+              if (entry.kind == BlockKind::kChunk && found != ids_of_.end()) {
+                found->second = entry.chunk;
+              }
+            }
+          },
+          [](const Error&) {});
     }
     return {};
   }
@@ -158,9 +203,10 @@ class Sampler : private VerifyBasis {
       TRY(CheckStopped());
       const uint32_t offset = contents->offsets[index];
       const auto length = static_cast<uint16_t>(contents->offsets[index + 1] - offset);
-      NamePrefix name;
-      std::copy_n(contents->records.begin() + static_cast<ptrdiff_t>(index * kPackRecordBytes),
-                  name.size(), name.begin());
+      const NamePrefix name = NameOf(*contents, index);
+      if (core_.secret() != nullptr && !ids_of_[name].has_value()) {
+        continue;  // no table names it: nobody has its key, or needs it
+      }
       const Status good = CheckChunk({number, offset, length}, name);
       if (good.ok()) {
         ++sample_.chunks;
@@ -175,12 +221,18 @@ class Sampler : private VerifyBasis {
   }
 
   Status CheckChunk(const ChunkPlace& place, const NamePrefix& name) {
-    std::array<uint8_t, kStoreBlockBytes> buffer;
+    std::array<uint8_t, kMaxStoredChunkBytes> buffer;
     std::array<uint8_t, kStoreBlockBytes> block;
     const std::span<uint8_t> stored = std::span(buffer).first(place.length);
     TRY(core_.packs().Read(place, stored));
-    const Hash hash = DecompressChunk(stored, block) ? Sha256(block) : Hash{};
-    return std::equal(name.begin(), name.end(), hash.begin())
+    bool whole = false;
+    if (core_.secret() != nullptr) {
+      whole = core_.codec().Decode(stored, *ids_of_.at(name), block);
+    } else {
+      const Hash hash = DecompressChunk(stored, block) ? Sha256(block) : Hash{};
+      whole = std::equal(name.begin(), name.end(), hash.begin());
+    }
+    return whole
                ? Status()
                : Status(Error::Make(ErrorCode::kCorrupt, "its SHA-256 is not {}…", HexText(name)));
   }
@@ -212,9 +264,9 @@ class Sampler : private VerifyBasis {
             **table,
             [&](const TablePage& page) {
               for (const TableEntry& entry : page.entries) {
-                const bool here = name.has_value()
-                                      ? std::equal(name->begin(), name->end(), entry.name.begin())
-                                      : entry.place.pack == number;
+                const bool here = name.has_value() ? std::equal(name->begin(), name->end(),
+                                                                entry.chunk.name.begin())
+                                                   : entry.place.pack == number;
                 uses = uses || (entry.kind == BlockKind::kChunk && here);
               }
             },
@@ -233,6 +285,7 @@ class Sampler : private VerifyBasis {
   double share_ = 0;
   std::map<uint32_t, uint32_t> packs_;  // how many chunks each has; 0: its trailer is damaged
   uint64_t pack_bytes_ = 0;
+  std::map<NamePrefix, std::optional<ChunkId>> ids_of_;  // of chosen ones, in an encrypted store
   VerifyReport::Sample sample_;
 };
 

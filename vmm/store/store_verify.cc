@@ -62,7 +62,7 @@ class Verifier : private VerifyBasis {
  private:
   struct ChunkUse {
     ChunkPlace place;
-    Hash name = {};
+    ChunkId chunk;
     const Users* users = nullptr;  // of the table that names it
     bool covered = false;          // by the checkpoint, if its pack is
   };
@@ -147,7 +147,7 @@ class Verifier : private VerifyBasis {
               const bool wanted = entry.kind == BlockKind::kChunk && entry.place.pack >= first &&
                                   entry.place.pack <= last;
               if (wanted) {
-                chunks_.push_back({entry.place, entry.name, users, covered});
+                chunks_.push_back({entry.place, entry.chunk, users, covered});
               }
             }
           },
@@ -264,7 +264,7 @@ class Verifier : private VerifyBasis {
     }
     const auto index = static_cast<size_t>(found - contents.offsets.begin());
     const uint8_t* const record = contents.records.data() + index * kPackRecordBytes;
-    return std::equal(record, record + kPackNameBytes, use.name.begin());
+    return std::equal(record, record + kPackNameBytes, use.chunk.name.begin());
   }
 
   // It need not be read again by whoever goes on. That this cannot be kept is nobody's loss.
@@ -379,9 +379,22 @@ class Verifier : private VerifyBasis {
           stored.subspan(offset - contents.offsets[first], contents.offsets[i + 1] - offset);
       const uint8_t* const record = contents.records.data() + i * kPackRecordBytes;
       Hash hash = {};
-      const bool whole = DecompressChunk(chunk, block);
-      if (whole) {
-        hash = Sha256(block);
+      bool whole = false;
+      if (core_.secret() == nullptr) {
+        whole = DecompressChunk(chunk, block);
+        hash = whole ? Sha256(block) : Hash{};
+      } else {
+        const auto own = std::find_if(use, end, [&](const ChunkUse& one) {
+          return std::equal(record, record + kPackNameBytes, one.chunk.name.begin());
+        });
+        if (own == end) {  // nobody has its key: the pack's checksum answers for it
+          for (; use != end; ++use) {
+            CheckElsewhere(path, {use, 1});
+          }
+          continue;
+        }
+        whole = core_.codec().Decode(chunk, own->chunk, block);
+        hash = own->chunk.name;
       }
       if (!whole || !std::equal(record, record + kPackNameBytes, hash.begin())) {
         ++damages;
@@ -392,8 +405,9 @@ class Verifier : private VerifyBasis {
         continue;
       }
       for (; use != end; ++use) {
-        if (use->name != hash) {
-          name_lied_ = name_lied_ || std::equal(record, record + kPackNameBytes, use->name.begin());
+        if (use->chunk.name != hash) {
+          name_lied_ =
+              name_lied_ || std::equal(record, record + kPackNameBytes, use->chunk.name.begin());
           CheckElsewhere(path, {use, 1});
         }
       }
@@ -418,7 +432,7 @@ class Verifier : private VerifyBasis {
   void CheckElsewhere(const std::string& path, std::span<const ChunkUse> uses) {
     std::vector<uint8_t> block(kStoreBlockBytes);
     for (const ChunkUse& use : uses) {
-      const Status read = core_.ReadChunk(use.name, use.place, block);
+      const Status read = core_.ReadChunk(use.chunk, use.place, block);
       if (!read.ok()) {
         AddChunkDamage(path, read.error().message(), *use.users);
       }

@@ -136,29 +136,32 @@ class StoreWriter : public SnapshotWriter {
       ++counts_.zero;
       return AddZeroRun(space, key, key + 1);
     }
-    const Hash name = Sha256(block_);
+    const Hash contents = Sha256(block_);
+    const Hash name = core_->codec().Name(contents);
     TableAnswer parent;
     if (space.inherited) {
       parent = TRY(parent_tables_.Find(key));
     }
-    if (parent.kind == BlockKind::kChunk && parent.name == name) {
+    if (parent.kind == BlockKind::kChunk && parent.chunk.name == name) {
       ++counts_.unchanged;
       // An earlier version of the block must not be left standing.
-      return key < given_end_ ? AddEntry(key, name, parent.place) : Status();
+      return key < given_end_ ? AddEntry(key, parent.chunk, parent.place) : Status();
     }
+    const ChunkId chunk{name, core_->codec().Key(contents)};
     std::optional<ChunkPlace> place = TRY(packer_.Find(name));
     if (place.has_value()) {
       ++counts_.known;
     } else {
-      place = TRY(packer_.Append(name, compressor_.Compress(block_)));
+      place = TRY(packer_.Append(
+          name, core_->codec().Encode(chunk, compressor_.Compress(block_), stored_)));
       ++counts_.fresh;
       counts_.fresh_bytes += block_.size();
     }
-    return AddEntry(key, name, *place);
+    return AddEntry(key, chunk, *place);
   }
 
-  Status AddEntry(uint64_t key, const Hash& name, const ChunkPlace& place) {
-    pending_.AddChunk(key, name, place);
+  Status AddEntry(uint64_t key, const ChunkId& chunk, const ChunkPlace& place) {
+    pending_.AddChunk(key, chunk, place);
     given_end_ = std::max(given_end_, key + 1);
     return FlushPendingWhenFull();
   }
@@ -192,7 +195,7 @@ class StoreWriter : public SnapshotWriter {
     }
     const std::string path = fmt::format("tmp/run-{}", run_paths_.size());
     run_paths_.push_back(path);
-    TableWriter writer(TRY(core_->files().CreateFile(path)));
+    TableWriter writer(TRY(core_->files().CreateFile(path)), {}, core_->codec().keys());
     const std::unique_ptr<EntrySource> entries = pending_.Take();
     for (TableEntry entry; TRY(entries->Next(entry));) {
       TRY(writer.Add(entry));
@@ -255,7 +258,8 @@ class StoreWriter : public SnapshotWriter {
         space->covered += entry.count;
       }
       if (writer == nullptr) {
-        writer = std::make_unique<TableWriter>(TRY(core_->files().CreateFile("tmp/table")));
+        writer = std::make_unique<TableWriter>(TRY(core_->files().CreateFile("tmp/table")),
+                                               TablePaging(), core_->codec().keys());
       }
       TRY(writer->Add(entry));
     }
@@ -306,8 +310,14 @@ class StoreWriter : public SnapshotWriter {
     if (state.empty()) {
       return {};
     }
-    const std::vector<uint8_t> object = EncodeStateObject(state);
-    root.state = {.name = Sha256(object), .file_bytes = object.size(), .plain_bytes = state.size()};
+    std::vector<uint8_t> object = EncodeStateObject(state);
+    if (core_->secret() != nullptr) {
+      root.state.key = RandomSealKey();
+      object = SealPadded(*root.state.key, SealType::kState, {}, object);
+    }
+    root.state.name = Sha256(object);
+    root.state.file_bytes = object.size();
+    root.state.plain_bytes = state.size();
     root.info.state_bytes = state.size();
     TRY(MakeObjectDirectory(root.state.name));
     counts_.stored_bytes += object.size();
@@ -330,9 +340,18 @@ class StoreWriter : public SnapshotWriter {
     StoreFiles& files = core_->files();
     root.info.counts = counts_;
     // Of fixed size, whatever the count is.
-    root.info.counts.stored_bytes += EncodeRoot(root).size();
+    const size_t root_bytes = EncodeRoot(root).size();
+    root.info.counts.stored_bytes += core_->secret() == nullptr
+                                         ? root_bytes
+                                         : SealedRootBytes(root_bytes) + kSnapshotKeyFileBytes;
     counts_ = root.info.counts;
-    const std::vector<uint8_t> bytes = EncodeRoot(root);
+    std::vector<uint8_t> bytes = EncodeRoot(root);
+    if (core_->secret() != nullptr) {
+      const SealKey key = RandomSealKey();
+      bytes = SealRoot(key, bytes);
+      root.info.id = SnapshotId(Sha256(bytes));
+      TRY(core_->WriteSnapshotKey(root.info.id, key));
+    }
     root.info.id = SnapshotId(Sha256(bytes));
     const std::string path = SnapshotPath(root.info.id);
     if (core_->ReadRoot(root.info.id).ok()) {
@@ -355,6 +374,7 @@ class StoreWriter : public SnapshotWriter {
   std::vector<WrittenSpace> spaces_;
 
   std::array<uint8_t, kStoreBlockBytes> block_;
+  std::array<uint8_t, kMaxStoredChunkBytes> stored_;
   ChunkCompressor compressor_;
   ChunkPacker packer_;
 

@@ -19,13 +19,15 @@ Result<std::shared_ptr<Table>> Table::Open(StoreFiles& files, const std::string&
   ByteReader reader(footer);
   const uint32_t root_bytes = reader.Number<uint32_t>();
   if (reader.Number<uint32_t>() != kStoreVersion || !reader.Expect(kTableMagic) ||
-      root_bytes > kMaxPageBytes || root_bytes > size_bytes - footer.size()) {
+      root_bytes > (ref.key.has_value() ? kMaxStoredPageBytes : kMaxPageBytes) ||
+      root_bytes > size_bytes - footer.size()) {
     return Error::Make(ErrorCode::kCorrupt, "{}: the end of the table is damaged", path);
   }
   const PageLink link{.first = 0,
                       .offset = size_bytes - footer.size() - root_bytes,
                       .bytes = root_bytes,
-                      .hash = ref.name};
+                      .hash = ref.name,
+                      .key = ref.key.value_or(SealKey{})};
   std::shared_ptr<Table> table(new Table(path, ref, std::move(file)));
   table->root_bytes_ = root_bytes;
   table->root_ = TRY(table->ReadPage(link, kMaxTableLevel + 1, 0, kKeyLimit));
@@ -44,7 +46,17 @@ Result<std::shared_ptr<const TablePage>> Table::ReadPage(const PageLink& link, u
     return Error::Make(ErrorCode::kCorrupt, "{}: page at byte {}: its SHA-256 is not {}", path_,
                        link.offset, HexText(link.hash));
   }
-  Result<TablePage> page = DecodeTablePage(bytes, lower, upper, ref_.file_bytes);
+  if (ref_.key.has_value()) {
+    std::optional<std::vector<uint8_t>> plain = UnsealPadded(link.key, SealType::kPage, {}, bytes);
+    if (!plain.has_value()) {
+      return Error::Make(ErrorCode::kCorrupt, "{}: page at byte {}: it was sealed with another key",
+                         path_, link.offset);
+    }
+    bytes = std::move(*plain);
+  }
+  Result<TablePage> page =
+      DecodeTablePage(bytes, lower, upper, ref_.file_bytes,
+                      ref_.key.has_value() ? PageKeys::kHeld : PageKeys::kNone);
   // The root may have any level; below it each is one less, so that no page can be its own parent.
   if (page.ok() && level <= kMaxTableLevel && page->level != level) {
     page = Error::Make(ErrorCode::kCorrupt, "the level of the page breaks the format");
@@ -112,7 +124,7 @@ Result<TableAnswer> Table::Find(uint64_t key) {
     answer.kind = entry.kind;
     answer.end = entry.end();
     answer.place = entry.place;
-    answer.name = entry.name;
+    answer.chunk = entry.chunk;
   } else {
     answer.end = next == entries.end() ? page->upper : next->first;
   }

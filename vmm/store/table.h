@@ -21,7 +21,7 @@ struct TableAnswer {
   BlockKind kind = BlockKind::kNone;
   uint64_t end = 0;  // the same (no answer, zeroes) holds for every key before this one
   ChunkPlace place;  // of a chunk
-  Hash name = {};
+  ChunkId chunk;
 };
 
 class Table {

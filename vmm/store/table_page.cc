@@ -9,24 +9,30 @@ namespace pacsvisor {
 namespace {
 
 constexpr size_t kPageHeaderBytes = 8;
-constexpr size_t kLinkBytes = 56;
+constexpr size_t kPlainLinkBytes = 56;
 constexpr size_t kLeastEntryBytes = 2;
 
 enum class EntryCode : uint8_t { kZeroRun = 0, kChunkHere = 1, kChunkAt = 2, kChunkIn = 3 };
 
-Hash TakeHash(ByteReader& reader) {
-  Hash hash = {};
+std::array<uint8_t, 32> TakeHash(ByteReader& reader) {
+  std::array<uint8_t, 32> hash = {};
   const std::span<const uint8_t> bytes = reader.Bytes(hash.size());
   std::copy(bytes.begin(), bytes.end(), hash.begin());
   return hash;
 }
 
+constexpr uint32_t RawLength(PageKeys keys) {
+  return keys == PageKeys::kHeld ? kMaxStoredChunkBytes : kStoreBlockBytes;
+}
+
 // Raw is the common length, and takes one byte this way.
-uint64_t LengthCode(uint16_t length) { return length == kStoreBlockBytes ? 0 : length; }
+uint64_t LengthCode(uint16_t length, PageKeys keys) {
+  return length == RawLength(keys) ? 0 : length;
+}
 
 class EntryPageReader {
  public:
-  explicit EntryPageReader(ByteReader& reader) : reader_(reader) {}
+  EntryPageReader(ByteReader& reader, PageKeys keys) : reader_(reader), keys_(keys) {}
 
   bool Next(TableEntry& entry) {
     const uint64_t head = reader_.Varint();
@@ -81,18 +87,22 @@ class EntryPageReader {
 
   bool ReadChunk(TableEntry& entry) {
     const uint64_t code = reader_.Varint();
-    if (pack_ == 0 || offset_ > kMaxChunkOffset || code >= kStoreBlockBytes) {
+    if (pack_ == 0 || offset_ > kMaxChunkOffset || code >= RawLength(keys_)) {
       return false;
     }
-    const uint32_t length = code == 0 ? kStoreBlockBytes : static_cast<uint32_t>(code);
+    const uint32_t length = code == 0 ? RawLength(keys_) : static_cast<uint32_t>(code);
     entry.kind = BlockKind::kChunk;
     entry.place = {pack_, offset_, static_cast<uint16_t>(length)};
-    entry.name = TakeHash(reader_);
+    entry.chunk.name = TakeHash(reader_);
+    if (keys_ == PageKeys::kHeld) {
+      entry.chunk.key = TakeHash(reader_);
+    }
     offset_ += length;
     return true;
   }
 
   ByteReader& reader_;
+  const PageKeys keys_;
   uint64_t end_ = 0;
   uint32_t pack_ = 0;
   uint32_t offset_ = 0;
@@ -102,12 +112,12 @@ Error BadPage(std::string_view what) {
   return Error::Make(ErrorCode::kCorrupt, "{} of the page breaks the format", what);
 }
 
-Status ReadEntries(ByteReader& reader, uint32_t count, TablePage& page) {
+Status ReadEntries(ByteReader& reader, uint32_t count, PageKeys keys, TablePage& page) {
   if (count > reader.left() / kLeastEntryBytes) {
     return BadPage("the count");
   }
   page.entries.resize(count);
-  EntryPageReader entries(reader);
+  EntryPageReader entries(reader, keys);
   for (TableEntry& entry : page.entries) {
     if (!entries.Next(entry) || entry.first < page.lower || entry.end() > page.upper) {
       return BadPage("an entry");
@@ -116,8 +126,10 @@ Status ReadEntries(ByteReader& reader, uint32_t count, TablePage& page) {
   return {};
 }
 
-Status ReadLinks(ByteReader& reader, uint32_t count, uint64_t file_bytes, TablePage& page) {
-  if (count != reader.left() / kLinkBytes) {
+Status ReadLinks(ByteReader& reader, uint32_t count, PageKeys keys, uint64_t file_bytes,
+                 TablePage& page) {
+  const size_t link_bytes = kPlainLinkBytes + (keys == PageKeys::kHeld ? sizeof(SealKey) : 0);
+  if (count != reader.left() / link_bytes) {
     return BadPage("the count");
   }
   page.links.resize(count);
@@ -128,7 +140,11 @@ Status ReadLinks(ByteReader& reader, uint32_t count, uint64_t file_bytes, TableP
     link.bytes = reader.Number<uint32_t>();
     const bool zero = reader.ExpectZeroes(4);
     link.hash = TakeHash(reader);
-    if (!zero || link.first < least || link.first >= page.upper || link.bytes > kMaxPageBytes ||
+    if (keys == PageKeys::kHeld) {
+      link.key = TakeHash(reader);
+    }
+    if (!zero || link.first < least || link.first >= page.upper ||
+        link.bytes > (keys == PageKeys::kHeld ? kMaxStoredPageBytes : kMaxPageBytes) ||
         link.bytes > file_bytes || link.offset > file_bytes - link.bytes) {
       return BadPage("a link");
     }
@@ -162,8 +178,11 @@ void EntryPageWriter::Add(const TableEntry& entry) {
       writer_.Varint(place.pack);
       writer_.Varint(place.offset);
     }
-    writer_.Varint(LengthCode(place.length));
-    writer_.Bytes(entry.name);
+    writer_.Varint(LengthCode(place.length, keys_));
+    writer_.Bytes(entry.chunk.name);
+    if (keys_ == PageKeys::kHeld) {
+      writer_.Bytes(entry.chunk.key);
+    }
     pack_ = place.pack;
     offset_ = place.offset + place.length;
   }
@@ -186,7 +205,8 @@ void EntryPageWriter::Clear() {
   offset_ = 0;
 }
 
-std::vector<uint8_t> EncodeLinkPage(unsigned level, std::span<const PageLink> links) {
+std::vector<uint8_t> EncodeLinkPage(unsigned level, std::span<const PageLink> links,
+                                    PageKeys keys) {
   CHECK(level > 0 && level <= kMaxTableLevel && !links.empty());
   ByteWriter writer;
   writer.Number(static_cast<uint8_t>(level));
@@ -198,13 +218,16 @@ std::vector<uint8_t> EncodeLinkPage(unsigned level, std::span<const PageLink> li
     writer.Number(link.bytes);
     writer.Zeroes(4);
     writer.Bytes(link.hash);
+    if (keys == PageKeys::kHeld) {
+      writer.Bytes(link.key);
+    }
   }
   CHECK(writer.size() <= kMaxPageBytes);
   return std::move(writer.bytes());
 }
 
 Result<TablePage> DecodeTablePage(std::span<const uint8_t> bytes, uint64_t lower, uint64_t upper,
-                                  uint64_t file_bytes) {
+                                  uint64_t file_bytes, PageKeys keys) {
   if (bytes.size() > kMaxPageBytes) {
     return BadPage("the size");
   }
@@ -218,8 +241,8 @@ Result<TablePage> DecodeTablePage(std::span<const uint8_t> bytes, uint64_t lower
   if (!reader.ok() || !zero || count == 0 || page.level > kMaxTableLevel) {
     return BadPage("the beginning");
   }
-  TRY(page.level == 0 ? ReadEntries(reader, count, page)
-                      : ReadLinks(reader, count, file_bytes, page));
+  TRY(page.level == 0 ? ReadEntries(reader, count, keys, page)
+                      : ReadLinks(reader, count, keys, file_bytes, page));
   if (!reader.ok() || reader.left() > 0) {
     return BadPage("the end");
   }

@@ -40,10 +40,15 @@ Status TableWriter::EndEntryPage() {
 }
 
 Status TableWriter::WritePage(unsigned level, uint64_t first, std::span<const uint8_t> page) {
-  const PageLink link{.first = first,
-                      .offset = out_.offset_bytes(),
-                      .bytes = static_cast<uint32_t>(page.size()),
-                      .hash = Sha256(page)};
+  PageLink link{.first = first, .offset = out_.offset_bytes()};
+  std::vector<uint8_t> sealed;
+  if (keys_ == PageKeys::kHeld) {
+    link.key = RandomSealKey();
+    sealed = SealPadded(link.key, SealType::kPage, {}, page);
+    page = sealed;
+  }
+  link.bytes = static_cast<uint32_t>(page.size());
+  link.hash = Sha256(page);
   TRY(out_.Append(page));
   if (levels_.size() <= level) {
     levels_.emplace_back();
@@ -56,7 +61,7 @@ Status TableWriter::EndLinkPage(size_t level) {
   const std::vector<PageLink> links = std::move(levels_[level]);
   levels_[level].clear();
   const unsigned above = static_cast<unsigned>(level) + 1;
-  return WritePage(above, links.front().first, EncodeLinkPage(above, links));
+  return WritePage(above, links.front().first, EncodeLinkPage(above, links, keys_));
 }
 
 Result<TableRef> TableWriter::Finish(bool sync) {
@@ -82,7 +87,12 @@ Result<TableRef> TableWriter::Finish(bool sync) {
   footer.Text(kTableMagic);
   TRY(out_.Append(footer.bytes()));
   TRY(sync ? out_.Sync() : out_.Flush());
-  return TableRef{.name = root.hash, .file_bytes = out_.offset_bytes(), .entries = entries_};
+  TableRef ref{
+      .name = root.hash, .file_bytes = out_.offset_bytes(), .entries = entries_, .key = {}};
+  if (keys_ == PageKeys::kHeld) {
+    ref.key = root.key;
+  }
+  return ref;
 }
 
 }  // namespace pacsvisor

@@ -23,8 +23,10 @@ struct TablePaging {
 
 class TableWriter {
  public:
-  explicit TableWriter(std::unique_ptr<StoreFile> file, const TablePaging& paging = {})
-      : paging_(paging), out_(std::move(file)) {}
+  // With `keys`: of an encrypted store, each page sealed with a key of its own.
+  explicit TableWriter(std::unique_ptr<StoreFile> file, const TablePaging& paging = {},
+                       PageKeys keys = PageKeys::kNone)
+      : paging_(paging), keys_(keys), out_(std::move(file)), page_(keys) {}
 
   // Ascending and disjoint. Neighbouring runs of zeroes of one space become one.
   Status Add(const TableEntry& entry);
@@ -40,6 +42,7 @@ class TableWriter {
   Status EndLinkPage(size_t level);
 
   const TablePaging paging_;
+  const PageKeys keys_;
   AppendBuffer out_;
   EntryPageWriter page_;
   std::optional<TableEntry> zeroes_;  // a run that may go on

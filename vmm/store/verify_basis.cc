@@ -22,6 +22,15 @@ Status VerifyBasis::CheckFrame() {
   if (!good.ok()) {
     AddDamage(header, good.error().message(), {ids_.begin(), ids_.end()});
   }
+  if (core_.secret() != nullptr) {
+    const std::string keys(kStoreKeyPath);
+    const Result<std::vector<uint8_t>> file =
+        ReadWholeFile(core_.files(), keys, kStoreKeyFileBytes);
+    if (!file.ok() || !IsStoreKeyFileWhole(*file)) {
+      AddDamage(keys, "damaged; bring it back from a copy of the store",
+                {ids_.begin(), ids_.end()});
+    }
+  }
   const Status floor = Drop(core_.ReadFloor());
   if (!floor.ok()) {
     AddDamage(std::string(kFloorPath), floor.error().message(), {});
@@ -38,7 +47,9 @@ void VerifyBasis::CheckRoots() {
   for (const SnapshotId& id : ids_) {
     const Result<SnapshotRoot> root = core_.ReadRoot(id);
     if (!root.ok()) {
-      AddDamage(SnapshotPath(id), root.error().message(), {id});
+      const std::string key_path = SnapshotKeyPath(id);
+      const bool key_damaged = root.error().message().starts_with(key_path);
+      AddDamage(key_damaged ? key_path : SnapshotPath(id), root.error().message(), {id});
       continue;
     }
     for (const TableRef& table : root->tables) {

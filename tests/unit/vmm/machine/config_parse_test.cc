@@ -4,6 +4,7 @@
 
 #include "vmm/machine/config.h"
 #include "vmm/machine/config_text.h"
+#include "vmm/machine/config_write.h"
 
 namespace pacsvisor {
 namespace {
@@ -60,6 +61,14 @@ TEST(ConfigParse, ReadsTheExampleOfTheDesign) {
   EXPECT_EQ(FormatForward(config.nets[0].forwards.at(0)), "127.0.0.1:4242:4242");
   EXPECT_EQ(config.store_path, "/vm/store");
   EXPECT_THAT(ValidateConfig(config), IsEmpty());
+}
+
+TEST(ConfigParse, TheKeyOfAStoreIsAFileBesideTheConfiguration) {
+  const ParsedConfig parsed =
+      ParseConfigText(std::string(kDesignExample) + "key = \"store.key\"\n", "/vm");
+  EXPECT_THAT(parsed.problems, IsEmpty());
+  EXPECT_EQ(parsed.config.store_key, "/vm/store.key");
+  EXPECT_THAT(ConfigToToml(parsed.config), HasSubstr("key = \"/vm/store.key\""));
 }
 
 TEST(ConfigParse, ReadsEveryOptionalKey) {

@@ -1,6 +1,7 @@
 // Stores that were written by earlier versions stay readable: tests/fixtures/store-FORMAT-NUMBER
 // are kept as they were written. A new one, when the format gets a version or the writer a new
-// choice:
+// choice (encrypted when its key is beside it: pacsvisor store new-key
+// tests/fixtures/store-1-b.key):
 //   PACSVISOR_MAKE_STORE=tests/fixtures/store-1-b build/release/tests/unit/vmm_store_test
 //     --gtest_filter='KeptStore*'
 #include <gtest/gtest.h>
@@ -36,11 +37,18 @@ std::vector<uint8_t> KeptBlock(int number, uint64_t block) {
   return bytes;
 }
 
+// That of an encrypted one is in a file beside it.
+std::shared_ptr<const StoreKey> KeyBeside(const std::string& path) {
+  return std::filesystem::exists(path + ".key") ? StoreKey::ReadFile(path + ".key").value()
+                                                : nullptr;
+}
+
 void MakeStore(const std::string& path) {
   std::filesystem::create_directories(path);
   std::shared_ptr<StoreFiles> files = StoreFiles::OpenDirectory(path).value();
-  ASSERT_TRUE(Store::Create(*files).ok());
-  const std::unique_ptr<Store> store = Store::Open(files).value();
+  const std::shared_ptr<const StoreKey> key = KeyBeside(path);
+  ASSERT_TRUE(Store::Create(*files, key.get()).ok());
+  const std::unique_ptr<Store> store = Store::Open(files, {}, key).value();
   std::optional<SnapshotId> parent;
   for (int number = 0; number < kKeptSnapshots; ++number) {
     const auto writer =
@@ -62,9 +70,10 @@ void MakeStore(const std::string& path) {
   }
 }
 
-void ExpectKept(const std::string& path) {
+void ExpectKept(const std::string& path, const std::shared_ptr<const StoreKey>& key) {
   SCOPED_TRACE(path);
-  const std::unique_ptr<Store> store = Store::Open(StoreFiles::OpenDirectory(path).value()).value();
+  const std::unique_ptr<Store> store =
+      Store::Open(StoreFiles::OpenDirectory(path).value(), {}, key).value();
   const std::vector<SnapshotInfo> all = store->List().value();
   ASSERT_EQ(all.size(), static_cast<size_t>(kKeptSnapshots));
   for (int number = 0; number < kKeptSnapshots; ++number) {
@@ -94,12 +103,12 @@ TEST(KeptStore, EveryOneIsReadAsItWasWritten) {
   size_t stores = 0;
   for (const auto& entry :
        std::filesystem::directory_iterator(std::string(PACSVISOR_SOURCE_DIR) + "/tests/fixtures")) {
-    if (entry.path().filename().string().starts_with("store-")) {
+    if (entry.is_directory() && entry.path().filename().string().starts_with("store-")) {
       ++stores;
       const TemporaryDirectory directory;  // readers leave leases
       const std::string copy = directory.path() / "store";
       std::filesystem::copy(entry.path(), copy, std::filesystem::copy_options::recursive);
-      ExpectKept(copy);
+      ExpectKept(copy, KeyBeside(entry.path()));
     }
   }
   EXPECT_GT(stores, 0u);

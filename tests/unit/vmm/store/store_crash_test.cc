@@ -14,13 +14,17 @@ namespace {
 
 using store_test::BlockOf;
 using store_test::Commit;
+using store_test::CreateStore;
 using store_test::DraftOf;
+using store_test::Encryption;
 using store_test::ExpectReads;
 using store_test::ExpectWhole;
 using store_test::MessageOf;
+using store_test::NameOf;
 using store_test::NewStoreFiles;
 using store_test::OpenTuned;
 using store_test::SpaceOf;
+using store_test::TryOpen;
 using testing::IsEmpty;
 using Cut = MemoryStoreFiles::Cut;
 
@@ -43,26 +47,39 @@ store_test::Snapshot SweptSnapshot(uint64_t first_value) {
   return snapshot;
 }
 
-// Packs and objects that no snapshot stands on.
+SnapshotRoot RootOf(const MemoryStoreFiles& files, const std::string& path) {
+  const std::string key_path = "keys/" + SnapshotOfFile(path.substr(10)).value().Hex();
+  const std::vector<std::string> paths = files.Paths();
+  if (std::find(paths.begin(), paths.end(), key_path) == paths.end()) {
+    return DecodeRoot(files.Bytes(path)).value();
+  }
+  const auto key = store_test::SecretOfTests()->UnwrapSnapshotKey(files.Bytes(key_path));
+  return UnsealRoot(key.value(), files.Bytes(path)).value();
+}
+
+// Packs, objects and keys that no snapshot stands on.
 std::vector<std::string> RubbishOf(const MemoryStoreFiles& files) {
   std::set<std::string> needed;
   uint32_t last_pack = 0;
   const std::vector<std::string> paths = files.Paths();
   for (const std::string& path : paths) {
     if (path.starts_with("snapshots/")) {
-      const SnapshotRoot root = DecodeRoot(files.Bytes(path)).value();
+      const SnapshotRoot root = RootOf(files, path);
       last_pack = std::max(last_pack, root.last_pack);
       needed.insert(ObjectPath(root.state.name));
       for (const TableRef& table : root.tables) {
         needed.insert(ObjectPath(table.name));
       }
+      needed.insert("keys/" + SnapshotOfFile(path.substr(10)).value().Hex());
     }
   }
   std::vector<std::string> rubbish;
   for (const std::string& path : paths) {
     const bool dead_pack =
         path.starts_with("packs/") && PackNumber(path.substr(6)).value() > last_pack;
-    if (dead_pack || (path.starts_with("objects/") && !needed.contains(path))) {
+    const bool may_be_dead =
+        path.starts_with("objects/") || (path.starts_with("keys/") && path != kStoreKeyPath);
+    if (dead_pack || (may_be_dead && !needed.contains(path))) {
       rubbish.push_back(path);
     }
   }
@@ -71,7 +88,8 @@ std::vector<std::string> RubbishOf(const MemoryStoreFiles& files) {
 
 // Two snapshots that are there before.
 struct Swept {
-  Swept() : files(NewStoreFiles()), first(SweptSnapshot(1)), second(SweptSnapshot(4)) {
+  explicit Swept(Encryption encryption)
+      : files(NewStoreFiles(encryption)), first(SweptSnapshot(1)), second(SweptSnapshot(4)) {
     const auto store = OpenTuned(files, CrashTuning());
     EXPECT_TRUE(Commit(*store, nullptr, first, 1).ok());
     EXPECT_TRUE(Commit(*store, &first, second, 2).ok());
@@ -80,7 +98,7 @@ struct Swept {
 
   // What is tried: a writer that gives up, then one that commits.
   Status Run(const std::shared_ptr<MemoryStoreFiles>& on) {
-    Result<std::unique_ptr<Store>> store = OpenStore(on, CrashTuning());
+    Result<std::unique_ptr<Store>> store = TryOpen(on, CrashTuning());
     if (!store.ok()) {
       return store.error();
     }
@@ -139,19 +157,23 @@ struct Swept {
   store_test::Snapshot next;
 };
 
-class StoreCrashTest : public testing::TestWithParam<Cut> {};
+class StoreCrashTest : public testing::TestWithParam<std::tuple<Cut, Encryption>> {
+ protected:
+  static Cut cut() { return std::get<0>(GetParam()); }
+  static Encryption encryption() { return std::get<1>(GetParam()); }
+};
 
 TEST_P(StoreCrashTest, WhereverItEndsTheStoreHoldsWhatWasCommitted) {
-  Swept swept;
+  Swept swept(encryption());
   for (uint64_t n = 0;; ++n) {
     SCOPED_TRACE("ended after change " + std::to_string(n));
     const auto files = swept.files->After(Cut::kKilled);
     files->EndAfter(n);
     const bool committed = swept.Run(files).ok();
-    const int seeds = GetParam() == Cut::kTorn ? 4 : 1;
+    const int seeds = cut() == Cut::kTorn ? 4 : 1;
     for (int seed = 0; seed < seeds; ++seed) {
       ASSERT_NO_FATAL_FAILURE(
-          swept.Check(files, GetParam(), n * 100 + static_cast<uint64_t>(seed), committed));
+          swept.Check(files, cut(), n * 100 + static_cast<uint64_t>(seed), committed));
     }
     if (!files->ended()) {
       ASSERT_TRUE(committed);
@@ -165,15 +187,15 @@ TEST_P(StoreCrashTest, CreateEndsWithAStoreOrLeavesRoomForOne) {
     SCOPED_TRACE("ended after change " + std::to_string(n));
     const auto files = MemoryStoreFiles::Create();
     files->EndAfter(n);
-    const bool created = Store::Create(*files).ok();
-    const auto left = files->After(GetParam(), n);
-    const auto opened = Store::Open(left);
+    const bool created = CreateStore(*files, encryption()).ok();
+    const auto left = files->After(cut(), n);
+    const auto opened = TryOpen(left);
     if (created) {
       ASSERT_TRUE(opened.ok()) << MessageOf(opened);
     }
     if (!opened.ok()) {
       ASSERT_EQ(opened.error().code(), ErrorCode::kNotFound) << MessageOf(opened);
-      const Status again = Store::Create(*left);
+      const Status again = CreateStore(*left, encryption());
       ASSERT_TRUE(again.ok()) << MessageOf(again);
     }
     store_test::Snapshot first = SweptSnapshot(1);
@@ -187,7 +209,7 @@ TEST_P(StoreCrashTest, CreateEndsWithAStoreOrLeavesRoomForOne) {
 }
 
 TEST_P(StoreCrashTest, WhileWhatADeadWriterLeftIsTakenAway) {
-  Swept swept;
+  Swept swept(encryption());
   // A writer that dies when all but its root is there.
   const auto dead = swept.files->After(Cut::kKilled);
   uint64_t all = 0;
@@ -208,7 +230,7 @@ TEST_P(StoreCrashTest, WhileWhatADeadWriterLeftIsTakenAway) {
     const auto files = rubbish->After(Cut::kKilled);
     files->EndAfter(n);
     const bool committed = swept.Run(files).ok();
-    ASSERT_NO_FATAL_FAILURE(swept.Check(files, GetParam(), n, committed));
+    ASSERT_NO_FATAL_FAILURE(swept.Check(files, cut(), n, committed));
     if (!files->ended()) {
       break;
     }
@@ -216,22 +238,25 @@ TEST_P(StoreCrashTest, WhileWhatADeadWriterLeftIsTakenAway) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuts, StoreCrashTest,
-                         testing::Values(Cut::kKilled, Cut::kUnsynced, Cut::kTorn),
+                         testing::Combine(testing::Values(Cut::kKilled, Cut::kUnsynced, Cut::kTorn),
+                                          testing::Values(Encryption::kNone, Encryption::kKey)),
                          [](const auto& test) {
-                           return test.param == Cut::kKilled     ? "Killed"
-                                  : test.param == Cut::kUnsynced ? "Unsynced"
-                                                                 : "Torn";
+                           return NameOf(std::get<0>(test.param)) + NameOf(std::get<1>(test.param));
                          });
 
-class StoreFaultTest : public testing::TestWithParam<int> {};
+class StoreFaultTest : public testing::TestWithParam<std::tuple<int, Encryption>> {
+ protected:
+  static int failure() { return std::get<0>(GetParam()); }
+  static Encryption encryption() { return std::get<1>(GetParam()); }
+};
 
 TEST_P(StoreFaultTest, AFailedCallIsReportedAndTheNextTryWorks) {
-  Swept swept;
+  Swept swept(encryption());
   for (uint64_t n = 0;; ++n) {
     SCOPED_TRACE("call " + std::to_string(n) + " failed");
     const auto files = swept.files->After(Cut::kKilled);
     auto store = OpenTuned(files, CrashTuning());
-    files->FailAfter(n, GetParam());
+    files->FailAfter(n, failure());
     const Status run = swept.Run(files);
     if (!files->failed()) {
       ASSERT_TRUE(run.ok()) << MessageOf(run);
@@ -256,11 +281,11 @@ TEST_P(StoreFaultTest, AFailedCallIsReportedAndTheNextTryWorks) {
 }
 
 TEST_P(StoreFaultTest, AFailedReadIsReportedAndTheNextOneWorks) {
-  Swept swept;
+  Swept swept(encryption());
   for (uint64_t n = 0;; ++n) {
     SCOPED_TRACE("call " + std::to_string(n) + " failed");
     const auto store = OpenTuned(swept.files, CrashTuning());
-    swept.files->FailAfter(n, GetParam());
+    swept.files->FailAfter(n, failure());
     std::vector<uint8_t> bytes(9 * kStoreBlockBytes, 0xee);
     bool good = false;
     if (auto reader = store->OpenSnapshot(swept.second.id); reader.ok()) {
@@ -282,8 +307,14 @@ TEST_P(StoreFaultTest, AFailedReadIsReportedAndTheNextOneWorks) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Errors, StoreFaultTest, testing::Values(ENOSPC, EIO),
-                         [](const auto& test) { return test.param == EIO ? "Eio" : "Enospc"; });
+INSTANTIATE_TEST_SUITE_P(Errors, StoreFaultTest,
+                         testing::Values(std::tuple(ENOSPC, Encryption::kNone),
+                                         std::tuple(EIO, Encryption::kNone),
+                                         std::tuple(EIO, Encryption::kKey)),
+                         [](const auto& test) {
+                           return (std::get<0>(test.param) == EIO ? "Eio" : "Enospc") +
+                                  NameOf(std::get<1>(test.param));
+                         });
 
 }  // namespace
 }  // namespace pacsvisor

@@ -11,12 +11,15 @@ namespace pacsvisor {
 namespace {
 
 using store_test::Commit;
+using store_test::Encryption;
 using store_test::ExpectReads;
 using store_test::ExpectWhole;
 using store_test::MessageOf;
+using store_test::NameOf;
 using store_test::NewStoreFiles;
 using store_test::OpenTuned;
 using store_test::SpaceOf;
+using store_test::TryOpen;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
@@ -64,25 +67,36 @@ StoreTuning ExportTuning() {
 }
 
 // Two snapshots, and the export of the second, which is held.
-class StoreExportTest : public testing::Test {
+class StoreExportTestBase {
  protected:
-  StoreExportTest() : first_(SmallSnapshot(1)), second_(SmallSnapshot(3)) {
+  explicit StoreExportTestBase(Encryption encryption)
+      : encryption_(encryption),
+        files_(NewStoreFiles(encryption)),
+        store_(OpenTuned(files_, ExportTuning())),
+        first_(SmallSnapshot(1)),
+        second_(SmallSnapshot(3)) {
     EXPECT_TRUE(Commit(*store_, nullptr, first_, 1).ok());
     EXPECT_TRUE(Commit(*store_, &first_, second_, 2).ok());
     EXPECT_TRUE(store_->AddHold(second_.id, 0, "it is exported").ok());
     bytes_ = ExportOf(*store_, second_.id);
   }
 
-  const std::shared_ptr<MemoryStoreFiles> files_ = NewStoreFiles();
-  const std::unique_ptr<Store> store_ = OpenTuned(files_, ExportTuning());
+  const Encryption encryption_;
+  const std::shared_ptr<MemoryStoreFiles> files_;
+  const std::unique_ptr<Store> store_;
   store_test::Snapshot first_;
   store_test::Snapshot second_;
   std::vector<uint8_t> bytes_;
 };
 
-TEST_F(StoreExportTest, IntoAnEmptyStoreItIsTheSameSnapshotWithItsHolds) {
+class StoreExportTest : public StoreExportTestBase, public testing::TestWithParam<Encryption> {
+ protected:
+  StoreExportTest() : StoreExportTestBase(GetParam()) {}
+};
+
+TEST_P(StoreExportTest, IntoAnEmptyStoreItIsTheSameSnapshotWithItsHolds) {
   for (const size_t most : {size_t{1}, size_t{777}, size_t{1} << 20}) {
-    const auto target = NewStoreFiles();
+    const auto target = NewStoreFiles(encryption_);
     const auto store = OpenTuned(target, ExportTuning());
     const Result<ImportReport> report = ImportFrom(*store, bytes_, most);
     ASSERT_TRUE(report.ok()) << MessageOf(report);
@@ -104,8 +118,8 @@ TEST_F(StoreExportTest, IntoAnEmptyStoreItIsTheSameSnapshotWithItsHolds) {
   }
 }
 
-TEST_F(StoreExportTest, WhatTheStoreHasIsNotWrittenAgain) {
-  const auto target = NewStoreFiles();
+TEST_P(StoreExportTest, WhatTheStoreHasIsNotWrittenAgain) {
+  const auto target = NewStoreFiles(encryption_);
   const auto store = OpenTuned(target);
   ASSERT_TRUE(ImportFrom(*store, ExportOf(*store_, first_.id)).ok());
   const Result<ImportReport> report = ImportFrom(*store, bytes_);
@@ -120,17 +134,17 @@ TEST_F(StoreExportTest, WhatTheStoreHasIsNotWrittenAgain) {
   ExpectWhole(*store, 2);
 }
 
-TEST_F(StoreExportTest, AnExportOfAnImportHoldsTheSame) {
-  const auto store = OpenTuned(NewStoreFiles());
+TEST_P(StoreExportTest, AnExportOfAnImportHoldsTheSame) {
+  const auto store = OpenTuned(NewStoreFiles(encryption_));
   ASSERT_TRUE(ImportFrom(*store, bytes_).ok());
   const std::vector<uint8_t> again = ExportOf(*store, second_.id);
-  const auto third = OpenTuned(NewStoreFiles());
+  const auto third = OpenTuned(NewStoreFiles(encryption_));
   ASSERT_TRUE(ImportFrom(*third, again).ok());
   ExpectReads(*third, second_);
 }
 
-TEST_F(StoreExportTest, CutShortAnywhereItIsRefusedAndNothingIsLeft) {
-  const auto target = NewStoreFiles();
+TEST_P(StoreExportTest, CutShortAnywhereItIsRefusedAndNothingIsLeft) {
+  const auto target = NewStoreFiles(encryption_);
   const auto store = OpenTuned(target, ExportTuning());
   const std::vector<std::string> before = target->Paths();
   for (size_t size = 0; size < bytes_.size(); ++size) {
@@ -142,8 +156,8 @@ TEST_F(StoreExportTest, CutShortAnywhereItIsRefusedAndNothingIsLeft) {
   }
 }
 
-TEST_F(StoreExportTest, EveryFlippedBitIsRefusedAndNothingIsLeft) {
-  const auto target = NewStoreFiles();
+TEST_P(StoreExportTest, EveryFlippedBitIsRefusedAndNothingIsLeft) {
+  const auto target = NewStoreFiles(encryption_);
   const auto store = OpenTuned(target, ExportTuning());
   const std::vector<std::string> before = target->Paths();
   for (size_t byte = 0; byte < bytes_.size(); ++byte) {
@@ -157,15 +171,15 @@ TEST_F(StoreExportTest, EveryFlippedBitIsRefusedAndNothingIsLeft) {
   EXPECT_TRUE(ImportFrom(*store, bytes_).ok());
 }
 
-TEST_F(StoreExportTest, WhatFollowsItsEndIsRefused) {
+TEST_P(StoreExportTest, WhatFollowsItsEndIsRefused) {
   bytes_.push_back(0);
-  const auto store = OpenTuned(NewStoreFiles());
+  const auto store = OpenTuned(NewStoreFiles(encryption_));
   const Result<ImportReport> report = ImportFrom(*store, bytes_);
   ASSERT_FALSE(report.ok());
   EXPECT_THAT(report.error().message(), HasSubstr("behind its end"));
 }
 
-TEST_F(StoreExportTest, DamageInTheStoreIsNotExported) {
+TEST_P(StoreExportTest, DamageInTheStoreIsNotExported) {
   const std::string pack = "packs/00000001.pack";
   files_->FlipBit(pack, 80, 1);
   const auto store = OpenTuned(files_);
@@ -176,7 +190,7 @@ TEST_F(StoreExportTest, DamageInTheStoreIsNotExported) {
   EXPECT_THAT(report.error().message(), HasSubstr(pack));
 }
 
-TEST_F(StoreExportTest, AnErrorOfTheStreamIsPassedOn) {
+TEST_P(StoreExportTest, AnErrorOfTheStreamIsPassedOn) {
   const auto full = [](std::span<const uint8_t>) -> Status {
     return Error::FromErrno(ENOSPC, "cannot write the export");
   };
@@ -187,10 +201,83 @@ TEST_F(StoreExportTest, AnErrorOfTheStreamIsPassedOn) {
   EXPECT_EQ(store_->Import(broken).error().error_number(), EIO);
 }
 
+INSTANTIATE_TEST_SUITE_P(Stores, StoreExportTest,
+                         testing::Values(Encryption::kNone, Encryption::kKey),
+                         [](const auto& test) { return NameOf(test.param); });
+
+TEST(StoreExportKeyTest, AStoreWithAnotherSecretOrNoneRefusesIt) {
+  for (const Encryption encryption : {Encryption::kNone, Encryption::kKey}) {
+    const auto source = OpenTuned(NewStoreFiles(encryption));
+    store_test::Snapshot first = SmallSnapshot(1);
+    ASSERT_TRUE(Commit(*source, nullptr, first, 1).ok());
+    const std::vector<uint8_t> bytes = ExportOf(*source, first.id);
+    const auto other = OpenTuned(
+        NewStoreFiles(encryption == Encryption::kKey ? Encryption::kNone : Encryption::kKey));
+    EXPECT_EQ(ImportFrom(*other, bytes).error().code(), ErrorCode::kUnsupported);
+    if (encryption == Encryption::kKey) {
+      const auto stranger = MemoryStoreFiles::Create();
+      ASSERT_TRUE(Store::Create(*stranger, store_test::KeyOf().get()).ok());
+      EXPECT_EQ(ImportFrom(*OpenTuned(stranger), bytes).error().code(),
+                ErrorCode::kPermissionDenied);
+    }
+  }
+}
+
+TEST(StoreExportKeyTest, ANewStoreTakesItsSecretFromTheExport) {
+  const auto source_files = MemoryStoreFiles::Create();
+  ASSERT_TRUE(Store::Create(*source_files, store_test::KeyOf().get()).ok());
+  const auto source = OpenTuned(source_files);
+  store_test::Snapshot first = SmallSnapshot(1);
+  ASSERT_TRUE(Commit(*source, nullptr, first, 1).ok());
+  const std::vector<uint8_t> bytes = ExportOf(*source, first.id);
+  const auto beginning = std::span(bytes).first(kExportBeginningBytes);
+  EXPECT_EQ(Store::SecretOfExport(beginning, nullptr).error().code(), ErrorCode::kPermissionDenied);
+  EXPECT_EQ(Store::SecretOfExport(beginning, store_test::KeyOf(2).get()).error().code(),
+            ErrorCode::kPermissionDenied);
+  const auto secret = Store::SecretOfExport(beginning, store_test::KeyOf().get());
+  ASSERT_TRUE(secret.ok()) << MessageOf(secret);
+  const auto files = MemoryStoreFiles::Create();
+  ASSERT_TRUE(Store::Create(*files, store_test::KeyOf().get(), *secret).ok());
+  const auto store = OpenTuned(files);
+  const Result<ImportReport> report = ImportFrom(*store, bytes);
+  ASSERT_TRUE(report.ok()) << MessageOf(report);
+  ExpectReads(*store, first);
+  ExpectWhole(*store, 1);
+}
+
+// By somebody who has no key, but can make a trailer.
+TEST(StoreExportKeyTest, AChunkThatNoTableNamesIsRefused) {
+  const auto source = OpenTuned(NewStoreFiles(Encryption::kKey));
+  store_test::Snapshot first = SmallSnapshot(1);
+  ASSERT_TRUE(Commit(*source, nullptr, first, 1).ok());
+  std::vector<uint8_t> bytes = ExportOf(*source, first.id);
+  constexpr size_t kTrailerBytes = 48;
+  constexpr size_t kEndBytes = 2;  // the length of 0
+  const uint64_t chunks = LoadLe<uint64_t>(bytes.data() + bytes.size() - kTrailerBytes);
+  std::vector<uint8_t> strange(2 + 32 + 284, 5);
+  StoreLe(strange.data(), uint16_t{284});
+  bytes.insert(bytes.end() - kTrailerBytes - kEndBytes, strange.begin(), strange.end());
+  uint8_t* const trailer = bytes.data() + bytes.size() - kTrailerBytes;
+  StoreLe(trailer, chunks + 1);
+  const Hash hash = Sha256(std::span(bytes).first(bytes.size() - kTrailerBytes));
+  std::copy(hash.begin(), hash.end(), trailer + 8);
+  const auto files = NewStoreFiles(Encryption::kKey);
+  const auto store = OpenTuned(files);
+  const Result<ImportReport> report = ImportFrom(*store, bytes);
+  EXPECT_EQ(report.error().code(), ErrorCode::kCorrupt);
+  EXPECT_THAT(report.error().message(), HasSubstr("no table names"));
+  EXPECT_THAT(store->List().value(), IsEmpty());
+  EXPECT_THAT(files->List("packs").value(), IsEmpty());
+}
+
 // What must hold of a store with first_ after an import that may have failed, and a cut.
-class StoreImportSweepTest : public StoreExportTest, public testing::WithParamInterface<Cut> {
+class StoreImportSweepTest : public StoreExportTestBase,
+                             public testing::TestWithParam<std::tuple<Cut, Encryption>> {
  protected:
-  StoreImportSweepTest() : target_(NewStoreFiles()) {
+  static Cut cut() { return std::get<0>(GetParam()); }
+
+  StoreImportSweepTest()
+      : StoreExportTestBase(std::get<1>(GetParam())), target_(NewStoreFiles(encryption_)) {
     const auto store = OpenTuned(target_, ExportTuning());
     EXPECT_TRUE(ImportFrom(*store, ExportOf(*store_, first_.id)).ok());
   }
@@ -223,10 +310,10 @@ TEST_P(StoreImportSweepTest, WhereverItEndsTheSnapshotIsThereOrNot) {
     SCOPED_TRACE("ended after change " + std::to_string(n));
     const auto files = target_->After(Cut::kKilled);
     files->EndAfter(n);
-    const auto store = OpenStore(files, ExportTuning());
+    const auto store = TryOpen(files, ExportTuning());
     const bool imported = store.ok() && ImportFrom(**store, bytes_).ok();
-    for (uint64_t seed = 0; seed < (GetParam() == Cut::kTorn ? 4 : 1); ++seed) {
-      ASSERT_NO_FATAL_FAILURE(Check(files->After(GetParam(), n * 100 + seed), imported));
+    for (uint64_t seed = 0; seed < (cut() == Cut::kTorn ? 4 : 1); ++seed) {
+      ASSERT_NO_FATAL_FAILURE(Check(files->After(cut(), n * 100 + seed), imported));
     }
     if (!files->ended()) {
       ASSERT_TRUE(imported);
@@ -247,27 +334,28 @@ TEST_P(StoreImportSweepTest, AFailedCallIsReportedAndTheNextTryWorks) {
         ASSERT_TRUE(report.ok()) << MessageOf(report);
         break;
       }
-      ASSERT_NO_FATAL_FAILURE(Check(files->After(GetParam(), n), report.ok()));
+      ASSERT_NO_FATAL_FAILURE(Check(files->After(cut(), n), report.ok()));
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuts, StoreImportSweepTest,
-                         testing::Values(Cut::kKilled, Cut::kUnsynced, Cut::kTorn),
+                         testing::Combine(testing::Values(Cut::kKilled, Cut::kUnsynced, Cut::kTorn),
+                                          testing::Values(Encryption::kNone, Encryption::kKey)),
                          [](const auto& test) {
-                           return test.param == Cut::kKilled     ? "Killed"
-                                  : test.param == Cut::kUnsynced ? "Unsynced"
-                                                                 : "Torn";
+                           return NameOf(std::get<0>(test.param)) + NameOf(std::get<1>(test.param));
                          });
 
 // Between two stores with histories of their own, pruned in between.
 TEST(StoreExportHistoryTest, AnySnapshotReadsAsItWasWrittenInAnotherStore) {
-  for (const uint64_t seed : {31u, 32u}) {
+  for (const auto& [seed, encryption] :
+       {std::pair(31u, Encryption::kNone), std::pair(32u, Encryption::kNone),
+        std::pair(33u, Encryption::kKey)}) {
     store_test::RandomHistory history(seed);
     store_test::RandomHistory other_history(seed + 10);
     const StoreTuning tuning{.pack_bytes = 60'000, .most_tables = 3, .verified_chunks = 50};
-    const auto store = OpenTuned(NewStoreFiles(), tuning);
-    const auto other = OpenTuned(NewStoreFiles(), tuning);
+    const auto store = OpenTuned(NewStoreFiles(encryption), tuning);
+    const auto other = OpenTuned(NewStoreFiles(encryption), tuning);
     std::vector<store_test::Snapshot> imported;
     for (int i = 0; i < 60; ++i) {
       ASSERT_NO_FATAL_FAILURE(history.Step(*store));

@@ -12,6 +12,7 @@ namespace {
 
 using store_test::BlockOf;
 using store_test::DraftOf;
+using store_test::Encryption;
 using store_test::ExpectReads;
 using store_test::ExpectWhole;
 using store_test::MessageOf;
@@ -23,12 +24,13 @@ using store_test::SpaceOf;
 struct HistoryCase {
   uint64_t seed;
   StoreTuning tuning;
+  Encryption encryption = Encryption::kNone;
 };
 
 class StoreHistoryTest : public testing::TestWithParam<HistoryCase> {};
 
 TEST_P(StoreHistoryTest, EverySnapshotOfAnyHistoryReadsAsItWasWritten) {
-  const auto files = NewStoreFiles();
+  const auto files = NewStoreFiles(GetParam().encryption);
   RandomHistory history(GetParam().seed);
   auto store = OpenTuned(files, GetParam().tuning);
   for (int i = 0; i < 200; ++i) {
@@ -51,7 +53,10 @@ INSTANTIATE_TEST_SUITE_P(
         HistoryCase{1, {}}, HistoryCase{2, {.pack_bytes = 20000, .most_tables = 2}},
         HistoryCase{3, {.pending_entries = 7, .most_tables = 4, .verified_chunks = 100}},
         HistoryCase{
-            4, {.pack_bytes = 1, .pending_entries = 1, .most_tables = 1, .verified_chunks = 300}}),
+            4, {.pack_bytes = 1, .pending_entries = 1, .most_tables = 1, .verified_chunks = 300}},
+        HistoryCase{5, {.pack_bytes = 20000, .most_tables = 2}, Encryption::kKey},
+        HistoryCase{
+            6, {.pending_entries = 7, .most_tables = 4, .verified_chunks = 100}, Encryption::kKey}),
     [](const auto& test) { return "Seed" + std::to_string(test.param.seed); });
 
 // Random values beyond the model's few: each block of its own, and incompressible.

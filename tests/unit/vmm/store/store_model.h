@@ -134,16 +134,55 @@ inline void ExpectWhole(Store& store, size_t snapshots) {
   EXPECT_TRUE(report->damages.empty()) << DamagesOf(*report);
 }
 
-inline std::shared_ptr<MemoryStoreFiles> NewStoreFiles() {
+enum class Encryption { kNone, kKey };
+
+inline std::string NameOf(Encryption encryption) {
+  return encryption == Encryption::kKey ? "Encrypted" : "Plain";
+}
+inline std::string NameOf(MemoryStoreFiles::Cut cut) {
+  return cut == MemoryStoreFiles::Cut::kKilled     ? "Killed"
+         : cut == MemoryStoreFiles::Cut::kUnsynced ? "Unsynced"
+                                                   : "Torn";
+}
+
+// The key of the tests' stores, and others.
+inline std::shared_ptr<const StoreKey> KeyOf(uint8_t number = 1) {
+  return StoreKey::Of(std::vector<uint8_t>(kStoreKeyBytes, number)).value();
+}
+
+// All of them with one secret, as if one were an import of the other.
+inline std::shared_ptr<const StoreSecret> SecretOfTests() {
+  static const std::shared_ptr<const StoreSecret> kSecret = StoreSecret::Random();
+  return kSecret;
+}
+
+inline Status CreateStore(StoreFiles& files, Encryption encryption) {
+  return encryption == Encryption::kKey ? Store::Create(files, KeyOf().get(), SecretOfTests())
+                                        : Store::Create(files);
+}
+
+inline std::shared_ptr<MemoryStoreFiles> NewStoreFiles(Encryption encryption = Encryption::kNone) {
   std::shared_ptr<MemoryStoreFiles> files = MemoryStoreFiles::Create();
-  const Status created = Store::Create(*files);
+  const Status created = CreateStore(*files, encryption);
   EXPECT_TRUE(created.ok()) << MessageOf(created);
   return files;
 }
 
+// With the key of the tests where there are keys.
+inline Result<std::unique_ptr<Store>> TryOpen(const std::shared_ptr<MemoryStoreFiles>& files,
+                                              StoreTuning tuning = {}) {
+  const std::vector<std::string> paths = files->Paths();
+  if (std::find(paths.begin(), paths.end(), kStoreKeyPath) != paths.end()) {
+    tuning.key = KeyOf();
+  }
+  return OpenStore(files, tuning);
+}
+
 inline std::unique_ptr<Store> OpenTuned(const std::shared_ptr<StoreFiles>& files,
                                         const StoreTuning& tuning = {}) {
-  Result<std::unique_ptr<Store>> store = OpenStore(files, tuning);
+  const auto memory = std::dynamic_pointer_cast<MemoryStoreFiles>(files);
+  Result<std::unique_ptr<Store>> store =
+      memory != nullptr ? TryOpen(memory, tuning) : OpenStore(files, tuning);
   EXPECT_TRUE(store.ok()) << MessageOf(store);
   return std::move(store).value();
 }

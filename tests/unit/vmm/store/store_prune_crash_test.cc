@@ -14,12 +14,15 @@ namespace pacsvisor {
 namespace {
 
 using store_test::Commit;
+using store_test::Encryption;
 using store_test::ExpectReads;
 using store_test::ExpectWhole;
 using store_test::MessageOf;
+using store_test::NameOf;
 using store_test::NewStoreFiles;
 using store_test::OpenTuned;
 using store_test::SpaceOf;
+using store_test::TryOpen;
 using testing::IsEmpty;
 using Cut = MemoryStoreFiles::Cut;
 
@@ -30,7 +33,7 @@ const PruneRequest kSweptRequest{.keep = {.last = 2}};
 
 // Snapshots 0 … 4; 1 is held, so that 0 and 2 go.
 struct PrunedStore {
-  PrunedStore() : files(NewStoreFiles()) {
+  explicit PrunedStore(Encryption encryption) : files(NewStoreFiles(encryption)) {
     const auto store = OpenTuned(files, PruneTuning());
     for (uint64_t number = 0; number < 5; ++number) {
       store_test::Snapshot next;
@@ -54,7 +57,7 @@ struct PrunedStore {
   }
 
   Status Run(const std::shared_ptr<MemoryStoreFiles>& on) {
-    Result<std::unique_ptr<Store>> store = OpenStore(on, PruneTuning());
+    Result<std::unique_ptr<Store>> store = TryOpen(on, PruneTuning());
     if (!store.ok()) {
       return store.error();
     }
@@ -124,10 +127,14 @@ struct PrunedStore {
   uint64_t least_bytes = 0;  // of the store when it is pruned without an interruption
 };
 
-class StorePruneCrashTest : public testing::TestWithParam<Cut> {};
+class StorePruneCrashTest : public testing::TestWithParam<std::tuple<Cut, Encryption>> {
+ protected:
+  static Cut cut() { return std::get<0>(GetParam()); }
+  static Encryption encryption() { return std::get<1>(GetParam()); }
+};
 
 TEST_P(StorePruneCrashTest, WhereverItEndsWhatWasToBeKeptIsThereAndTheNextOneGoesOn) {
-  PrunedStore swept;
+  PrunedStore swept(encryption());
   const auto whole = swept.files->After(Cut::kKilled);
   ASSERT_TRUE(swept.Run(whole).ok());
   ASSERT_GT(swept.moved_bytes, 0u);
@@ -137,9 +144,9 @@ TEST_P(StorePruneCrashTest, WhereverItEndsWhatWasToBeKeptIsThereAndTheNextOneGoe
     const auto files = swept.files->After(Cut::kKilled);
     files->EndAfter(n);
     const bool pruned = swept.Run(files).ok();
-    const uint64_t seeds = GetParam() == Cut::kTorn ? 6 : 1;
+    const uint64_t seeds = cut() == Cut::kTorn ? 6 : 1;
     for (uint64_t seed = 0; seed < seeds; ++seed) {
-      ASSERT_NO_FATAL_FAILURE(swept.Check(files->After(GetParam(), n * 100 + seed), pruned));
+      ASSERT_NO_FATAL_FAILURE(swept.Check(files->After(cut(), n * 100 + seed), pruned));
     }
     if (!files->ended()) {
       ASSERT_TRUE(pruned);
@@ -149,24 +156,27 @@ TEST_P(StorePruneCrashTest, WhereverItEndsWhatWasToBeKeptIsThereAndTheNextOneGoe
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuts, StorePruneCrashTest,
-                         testing::Values(Cut::kKilled, Cut::kUnsynced, Cut::kTorn),
+                         testing::Combine(testing::Values(Cut::kKilled, Cut::kUnsynced, Cut::kTorn),
+                                          testing::Values(Encryption::kNone, Encryption::kKey)),
                          [](const auto& test) {
-                           return test.param == Cut::kKilled     ? "Killed"
-                                  : test.param == Cut::kUnsynced ? "Unsynced"
-                                                                 : "Torn";
+                           return NameOf(std::get<0>(test.param)) + NameOf(std::get<1>(test.param));
                          });
 
-class StorePruneFaultTest : public testing::TestWithParam<int> {};
+class StorePruneFaultTest : public testing::TestWithParam<std::tuple<int, Encryption>> {
+ protected:
+  static int failure() { return std::get<0>(GetParam()); }
+  static Encryption encryption() { return std::get<1>(GetParam()); }
+};
 
 TEST_P(StorePruneFaultTest, AFailedCallLosesNothingAndTheNextPruneGoesOn) {
-  PrunedStore swept;
+  PrunedStore swept(encryption());
   const auto whole = swept.files->After(Cut::kKilled);
   ASSERT_TRUE(swept.Run(whole).ok());
   swept.least_bytes = PrunedStore::BytesOf(*whole);
   for (uint64_t n = 0;; ++n) {
     SCOPED_TRACE("call " + std::to_string(n) + " failed");
     const auto files = swept.files->After(Cut::kKilled);
-    files->FailAfter(n, GetParam());
+    files->FailAfter(n, failure());
     const Status run = swept.Run(files);
     if (!files->failed()) {
       ASSERT_TRUE(run.ok()) << MessageOf(run);
@@ -177,20 +187,26 @@ TEST_P(StorePruneFaultTest, AFailedCallLosesNothingAndTheNextPruneGoesOn) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Errors, StorePruneFaultTest, testing::Values(ENOSPC, EIO),
-                         [](const auto& test) { return test.param == EIO ? "Eio" : "Enospc"; });
+INSTANTIATE_TEST_SUITE_P(Errors, StorePruneFaultTest,
+                         testing::Values(std::tuple(ENOSPC, Encryption::kNone),
+                                         std::tuple(EIO, Encryption::kNone),
+                                         std::tuple(EIO, Encryption::kKey)),
+                         [](const auto& test) {
+                           return (std::get<0>(test.param) == EIO ? "Eio" : "Enospc") +
+                                  NameOf(std::get<1>(test.param));
+                         });
 
 // The same for a hold: it is there or it is not, and never half.
 TEST_P(StorePruneCrashTest, AHoldThatWasReportedHolds) {
-  PrunedStore swept;
+  PrunedStore swept(encryption());
   for (uint64_t n = 0;; ++n) {
     SCOPED_TRACE("ended after change " + std::to_string(n));
     const auto files = swept.files->After(Cut::kKilled);
     files->EndAfter(n);
-    const auto opened = OpenStore(files, PruneTuning());
+    const auto opened = TryOpen(files, PruneTuning());
     const bool held = opened.ok() && (*opened)->AddHold(swept.snapshots[0].id, 0, "an audit").ok();
     for (uint64_t seed = 0; seed < 4; ++seed) {
-      const auto left = files->After(GetParam(), n * 10 + seed);
+      const auto left = files->After(cut(), n * 10 + seed);
       const auto store = OpenTuned(left, PruneTuning());
       ASSERT_NO_FATAL_FAILURE(ExpectWhole(*store, 5));
       ASSERT_TRUE(store->Prune(kSweptRequest).ok());

@@ -10,6 +10,7 @@
 namespace pacsvisor {
 namespace {
 
+using store_test::Encryption;
 using store_test::ExpectReads;
 using store_test::ExpectWhole;
 using store_test::MessageOf;
@@ -20,6 +21,7 @@ using store_test::RandomHistory;
 struct PruneHistoryCase {
   uint64_t seed;
   StoreTuning tuning;
+  Encryption encryption = Encryption::kNone;
 };
 
 class StorePruneHistoryTest : public testing::TestWithParam<PruneHistoryCase> {
@@ -64,7 +66,7 @@ class StorePruneHistoryTest : public testing::TestWithParam<PruneHistoryCase> {
     }
   }
 
-  std::shared_ptr<MemoryStoreFiles> files_ = NewStoreFiles();
+  std::shared_ptr<MemoryStoreFiles> files_ = NewStoreFiles(GetParam().encryption);
   std::unique_ptr<Store> store_ = OpenTuned(files_, GetParam().tuning);
   RandomHistory history_{GetParam().seed};
   std::mt19937_64 random_{GetParam().seed};
@@ -93,11 +95,12 @@ TEST_P(StorePruneHistoryTest, EverySnapshotThatIsKeptReadsAsItWasWritten) {
 
 INSTANTIATE_TEST_SUITE_P(
     Tunings, StorePruneHistoryTest,
-    testing::Values(PruneHistoryCase{21, {}},
-                    PruneHistoryCase{22, {.pack_bytes = 20000, .most_tables = 2}},
-                    PruneHistoryCase{23, {.pack_bytes = 60000, .compact_below_percent = 90}},
-                    PruneHistoryCase{24,
-                                     {.pack_bytes = 1, .pending_entries = 1, .most_tables = 1}}),
+    testing::Values(
+        PruneHistoryCase{21, {}}, PruneHistoryCase{22, {.pack_bytes = 20000, .most_tables = 2}},
+        PruneHistoryCase{23, {.pack_bytes = 60000, .compact_below_percent = 90}},
+        PruneHistoryCase{24, {.pack_bytes = 1, .pending_entries = 1, .most_tables = 1}},
+        PruneHistoryCase{25, {.pack_bytes = 60000, .compact_below_percent = 90}, Encryption::kKey},
+        PruneHistoryCase{26, {.pack_bytes = 20000, .most_tables = 2}, Encryption::kKey}),
     [](const auto& test) { return "Seed" + std::to_string(test.param.seed); });
 
 }  // namespace

@@ -20,7 +20,7 @@ TableEntry ChunkEntry(uint64_t key, uint32_t number) {
   TableEntry entry{.first = key, .count = 1, .kind = BlockKind::kChunk};
   entry.place = {1 + number % 3, 64 + number * 4096,
                  static_cast<uint16_t>(number % 2 == 0 ? kStoreBlockBytes : 1 + number % 3000)};
-  StoreLe(entry.name.data(), number);
+  StoreLe(entry.chunk.name.data(), number);
   return entry;
 }
 
@@ -104,7 +104,7 @@ TEST(TableTest, ATableOfManyLevelsAnswersForEveryKey) {
         } else {
           ASSERT_EQ(answer.kind, expected->second.kind);
           ASSERT_EQ(answer.place, expected->second.place);
-          ASSERT_EQ(answer.name, expected->second.name);
+          ASSERT_EQ(answer.chunk, expected->second.chunk);
         }
         ASSERT_GT(answer.end, key);
       }
@@ -159,7 +159,7 @@ TEST(TableTest, PendingBlocksComeOutInOrderAndTheLastOfEach) {
         Overlay(oracle, {{.first = key, .count = count, .kind = BlockKind::kZero}});
       } else {
         const TableEntry entry = ChunkEntry(key, static_cast<uint32_t>(i));
-        pending.AddChunk(key, entry.name, entry.place);
+        pending.AddChunk(key, entry.chunk, entry.place);
         Overlay(oracle, {entry});
       }
     }
