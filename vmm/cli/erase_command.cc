@@ -31,7 +31,7 @@ struct EraseOptions {
   bool json = false;
 };
 
-Result<EraseReport> Erase(const EraseOptions& options) {
+Result<EraseReport> EraseIn(const EraseOptions& options) {
   const std::unique_ptr<Store> store = TRY(OpenStoreAt(options.store));
   const SnapshotId id = TRY(store->Resolve(options.id));
   return store->Erase(id, {.dry_run = options.dry_run});
@@ -50,7 +50,7 @@ void AddEraseCommand(CLI::App& app, ExitStatus* status) {
   command->add_flag("--json", options->json, "Print a JSON object");
   command->footer(kEraseFooter);
   command->callback([options, status] {
-    const Result<EraseReport> report = Erase(*options);
+    const Result<EraseReport> report = EraseIn(*options);
     if (!report.ok()) {
       *status = Fail(report.error());
       return;

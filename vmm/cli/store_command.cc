@@ -30,7 +30,7 @@ In VM.toml:
   path = "/srv/store"
   key = "/etc/pacsvisor/store.key")";
 
-constexpr char kCreateFooter[] =
+constexpr char kCreateStoreFooter[] =
     R"(An empty store in DIR, which is made, or empty. With --key an encrypted one; a store cannot be
 encrypted later.)";
 
@@ -48,7 +48,7 @@ struct StoreOptions {
   std::string new_key;
 };
 
-Status Create(const StoreOptions& options) {
+Status CreateStore(const StoreOptions& options) {
   const std::shared_ptr<const StoreKey> key = TRY(ReadKeyFile(options.place.key));
   if (::mkdir(options.place.path.c_str(), 0700) != 0 && errno != EEXIST) {
     return Error::FromErrno(errno, "cannot make the store's directory {}", options.place.path);
@@ -56,13 +56,13 @@ Status Create(const StoreOptions& options) {
   return Store::Create(*TRY(StoreFiles::OpenDirectory(options.place.path)), key.get());
 }
 
-Status ChangeKey(const StoreOptions& options) {
+Status ChangeStoreKeyFile(const StoreOptions& options) {
   const std::shared_ptr<const StoreKey> key = TRY(ReadKeyFile(options.new_key));
   const std::unique_ptr<Store> store = TRY(OpenStoreAt(options.place));
   return store->ChangeKey(*key);
 }
 
-ExitStatus Tell(const Status& done, const std::string& sentence) {
+ExitStatus TellDone(const Status& done, const std::string& sentence) {
   if (!done.ok()) {
     return Fail(done.error());
   }
@@ -81,18 +81,20 @@ void AddStoreCommand(CLI::App& app, ExitStatus* status) {
   CLI::App* create = store->add_subcommand("create", "Make an empty store");
   create->add_option("DIR", options->place.path, "Its directory")->required();
   create->add_option("--key", options->place.key, "Encrypt it with this key file");
-  create->footer(kCreateFooter);
+  create->footer(kCreateStoreFooter);
   create->callback([options, status] {
-    *status = Tell(Create(*options), fmt::format("store {} made{}", options->place.path,
-                                                 options->place.key.empty() ? "" : ", encrypted"));
+    *status = TellDone(CreateStore(*options),
+                       fmt::format("store {} made{}", options->place.path,
+                                   options->place.key.empty() ? "" : ", encrypted"));
   });
 
   CLI::App* new_key = store->add_subcommand("new-key", "Make a key file");
   new_key->add_option("FILE", options->new_key, "A new file")->required();
   new_key->footer(kNewKeyFooter);
   new_key->callback([options, status] {
-    *status = Tell(StoreKey::MakeFile(options->new_key),
-                   fmt::format("key file {} made: keep a copy of it elsewhere", options->new_key));
+    *status =
+        TellDone(StoreKey::MakeFile(options->new_key),
+                 fmt::format("key file {} made: keep a copy of it elsewhere", options->new_key));
   });
 
   CLI::App* change =
@@ -104,8 +106,9 @@ void AddStoreCommand(CLI::App& app, ExitStatus* status) {
       ->required();
   change->footer(kChangeKeyFooter);
   change->callback([options, status] {
-    *status = Tell(ChangeKey(*options), fmt::format("store {} opens with {} from now on",
-                                                    options->place.path, options->new_key));
+    *status = TellDone(
+        ChangeStoreKeyFile(*options),
+        fmt::format("store {} opens with {} from now on", options->place.path, options->new_key));
   });
 }
 

@@ -46,7 +46,6 @@ struct FreeWith {
 };
 using CipherContext =
     std::unique_ptr<EVP_CIPHER_CTX, FreeWith<EVP_CIPHER_CTX, EVP_CIPHER_CTX_free>>;
-using MacContext = std::unique_ptr<EVP_MAC_CTX, FreeWith<EVP_MAC_CTX, EVP_MAC_CTX_free>>;
 
 OSSL_PARAM BytesParam(const char* name, std::span<const uint8_t> bytes) {
   // libcrypto's parameters have one pointer for reading and writing; this one is read.
@@ -233,6 +232,11 @@ class StoreSecret::Macs {
   }
 
  private:
+  struct FreeMac {
+    void operator()(EVP_MAC_CTX* context) const { EVP_MAC_CTX_free(context); }
+  };
+  using MacContext = std::unique_ptr<EVP_MAC_CTX, FreeMac>;
+
   MacContext Take() {
     const MutexLock lock(mutex_);
     if (idle_.empty()) {
