@@ -124,6 +124,20 @@ class LazyProgram : public testing::Test {
   std::string id_;
 };
 
+// Its memory went with its process, and it has no disks: there is nothing to keep.
+TEST_F(LazyProgram, GoesBackInPlaceWithoutDisks) {
+  GuestProcess restored(Program({"restore", id_, "--store", Path("store")}));
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  nlohmann::json machine;
+  do {
+    machine = Ask("ps");
+  } while ((machine.empty() || machine.at(0).value("first_entry_ns", 0) == 0) &&
+           std::chrono::steady_clock::now() < deadline);
+  ASSERT_FALSE(machine.empty()) << Errors();
+  EXPECT_EQ(machine.at(0).at("name"), "dirtier");
+  EXPECT_EQ(Ask("snapshots --store " + Path("store")).size(), 1u);
+}
+
 TEST_F(LazyProgram, TheGuestGoesOnAndTheRestOfItsMemoryFollows) {
   for (const bool eager : {false, true}) {
     GuestProcess copy(

@@ -192,7 +192,7 @@ class Preparation {
     const ImageOwner owner{.machine = plan_.config.name,
                            .record_directory = TRY(ImageRecordDirectory(base))};
     TRY(MergeLeftoverLayers(plan_.config, owner));
-    bool all_there = true;
+    bool all_there = !plan_.config.disks.empty();  // without a disk nothing is there to keep
     for (const DiskConfig& disk : plan_.config.disks) {
       all_there = all_there && std::filesystem::exists(disk.path);
     }
