@@ -15,7 +15,10 @@ if [ "$NETWORK" = tap ]; then
 fi
 bash /job/job.sh
 
-said=$(tr -d '\r' <"$PACS_OUT/console.log" | grep -m 1 -o 'pacs: Linux .*') || {
+# Read to its end: a reader that leaves early fails the pipe.
+said=$(tr -d '\r' <"$PACS_OUT/console.log" |
+  awk 'match($0, /pacs: Linux .*/) && !found++ { print substr($0, RSTART) }')
+[ -n "$said" ] || {
   echo "error: the guest said nothing of itself on its console" >&2
   exit 1
 }
