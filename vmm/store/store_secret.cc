@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <mutex>
 #include <string_view>
 
 #include "vmm/base/check.h"
@@ -32,7 +31,6 @@ constexpr std::string_view kCheckText = "pacsvisor store key check";
 constexpr size_t kSaltBytes = 16;
 constexpr size_t kCheckZeroes = 8;
 constexpr size_t kWrappedBytes = kStoreKeyBytes + 8;
-constexpr size_t kSecureHeapBytes = 64 * kKiB;
 constexpr mode_t kKeyFileMode = 0600;
 
 std::span<const uint8_t> BytesOfText(std::string_view text) {
@@ -120,15 +118,10 @@ Status WriteKeyBytes(int fd, const std::string& path, std::span<const uint8_t> b
   return {};
 }
 
+// Not OpenSSL's secure heap: that is the process's, and its random generators move into it, where a
+// leak checker does not see what they point to.
 uint8_t* NewSecretBytes() {
-  static std::once_flag once;
-  // Where memory may not be locked, it is an ordinary page between guards.
-  std::call_once(once, [] {
-    if (CRYPTO_secure_malloc_initialized() == 0) {
-      CRYPTO_secure_malloc_init(kSecureHeapBytes, kStoreKeyBytes);
-    }
-  });
-  auto* const bytes = static_cast<uint8_t*>(OPENSSL_secure_zalloc(kStoreKeyBytes));
+  auto* const bytes = static_cast<uint8_t*>(OPENSSL_zalloc(kStoreKeyBytes));
   CHECK(bytes != nullptr);
   return bytes;
 }
@@ -137,7 +130,7 @@ uint8_t* NewSecretBytes() {
 
 SecretBytes::SecretBytes() : bytes_(NewSecretBytes()) {}
 
-SecretBytes::~SecretBytes() { OPENSSL_secure_clear_free(bytes_, kStoreKeyBytes); }
+SecretBytes::~SecretBytes() { OPENSSL_clear_free(bytes_, kStoreKeyBytes); }
 
 Result<std::shared_ptr<const StoreKey>> StoreKey::Of(std::span<const uint8_t> bytes) {
   if (bytes.size() != kStoreKeyBytes) {

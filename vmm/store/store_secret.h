@@ -22,7 +22,7 @@ inline constexpr size_t kKeyCheckBytes = 56;
 inline constexpr size_t kStoreKeyFileBytes = 128;
 inline constexpr size_t kSnapshotKeyFileBytes = 96;
 
-// 32 bytes that nobody else sees.
+// 32 bytes that are wiped at their end.
 class SecretBytes {
  public:
   SecretBytes();
