@@ -219,27 +219,8 @@ class Copier {
     return out.Sync();
   }
 
-  // Of the tables that the target lacks.
-  Status ForEachChunk(const std::function<void(const TableEntry&)>& on_chunk) {
-    for (const std::shared_ptr<Table>& table : tables_) {
-      Status walked;
-      WalkTable(
-          *table,
-          [&](const TablePage& page) {
-            for (const TableEntry& entry : page.entries) {
-              if (entry.kind == BlockKind::kChunk) {
-                on_chunk(entry);
-              }
-            }
-          },
-          [&](const Error& error) { walked = walked.ok() ? Status(error) : walked; });
-      TRY(walked);
-    }
-    return {};
-  }
-
   Status CountChunks() {
-    return ForEachChunk([this](const TableEntry& entry) {
+    return ForEachChunk(tables_, [this](const TableEntry& entry) {
       ++references_[entry.place.pack];
       done_.bytes_total += entry.place.length;
     });
@@ -264,7 +245,7 @@ class Copier {
 
   Status CopyChunksOf(uint32_t first_pack, uint32_t last_pack, ChunkPacker& packer) {
     std::vector<NamedPlace> chunks;
-    TRY(ForEachChunk([&](const TableEntry& entry) {
+    TRY(ForEachChunk(tables_, [&](const TableEntry& entry) {
       if (entry.place.pack >= first_pack && entry.place.pack <= last_pack) {
         chunks.push_back({entry.place, entry.chunk});
       }

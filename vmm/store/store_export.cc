@@ -74,28 +74,9 @@ class Exporter {
     return {};
   }
 
-  // Every page of every table is checked on the way.
-  Status ForEachChunk(const std::function<void(const TableEntry&)>& on_chunk) {
-    for (const std::shared_ptr<Table>& table : tables_) {
-      Status walked;
-      WalkTable(
-          *table,
-          [&](const TablePage& page) {
-            for (const TableEntry& entry : page.entries) {
-              if (entry.kind == BlockKind::kChunk) {
-                on_chunk(entry);
-              }
-            }
-          },
-          [&](const Error& error) { walked = walked.ok() ? Status(error) : walked; });
-      TRY(walked);
-    }
-    return {};
-  }
-
   Status CountChunks(const SnapshotRoot& root) {
     tables_ = TRY(TableStack::Open(core_.files(), root.tables)).tables();
-    return ForEachChunk([this](const TableEntry& entry) {
+    return ForEachChunk(tables_, [this](const TableEntry& entry) {
       ++references_[entry.place.pack];
       done_.bytes_total += entry.place.length;
     });
@@ -172,7 +153,7 @@ class Exporter {
 
   Status WriteChunksOf(uint32_t first_pack, uint32_t last_pack) {
     std::vector<NamedPlace> chunks;
-    TRY(ForEachChunk([&](const TableEntry& entry) {
+    TRY(ForEachChunk(tables_, [&](const TableEntry& entry) {
       if (entry.place.pack >= first_pack && entry.place.pack <= last_pack) {
         chunks.push_back({entry.place, entry.chunk});
       }

@@ -39,4 +39,23 @@ void WalkTable(const Table& table, const std::function<void(const TablePage&)>& 
   }
 }
 
+Status ForEachChunk(const std::vector<std::shared_ptr<Table>>& tables,
+                    const std::function<void(const TableEntry&)>& on_chunk) {
+  for (const std::shared_ptr<Table>& table : tables) {
+    Status walked;
+    WalkTable(
+        *table,
+        [&](const TablePage& page) {
+          for (const TableEntry& entry : page.entries) {
+            if (entry.kind == BlockKind::kChunk) {
+              on_chunk(entry);
+            }
+          }
+        },
+        [&](const Error& error) { walked = walked.ok() ? Status(error) : walked; });
+    TRY(walked);
+  }
+  return {};
+}
+
 }  // namespace pacsvisor
