@@ -33,6 +33,8 @@ MEMORY_MIB = (256, 1024, 4096, 8192)
 SHARES = (0.1, 1, 10, 50)
 SOURCES = ("bitmap", "ring", "pagemap", "compare")
 DEPTH = 200
+# Each VMM takes its runs of a case in so many turns, the others in between.
+TURNS = 2
 
 
 class Guest:
@@ -146,7 +148,7 @@ def _share(bench, figures, vmm, files, memory_mib, share, runs, storm, tracking=
     directory = files.run_directory(vmm.name)
     description = describe(bench, memory_mib)
     pages = max(2, int(memory_mib * MIB / PAGE * share / 100))
-    runs = max(3, min(runs, MOST_BYTES // (pages * PAGE)))
+    runs = max(2, min(runs, MOST_BYTES // (pages * PAGE)) // TURNS)
     if isinstance(vmm, machine.Pacsvisor):
         with vmm.start(description, directory, store=os.path.join(directory, "store"),
                        tracking=tracking, typed=True) as running:
@@ -206,15 +208,18 @@ def _depth(bench, figures, vmm, files):
 def measure(bench, figures):
     bench.runs = bench.runs or 20
     files = bench.guest_files("dirty")
-    quick = bench.runs < 3
+    cases = [{"memory_mib": memory_mib, "share": share, "storm": False}
+             for memory_mib in MEMORY_MIB for share in SHARES]
+    cases += [{"memory_mib": memory_mib, "share": STORM_SHARE, "storm": True}
+              for memory_mib in MEMORY_MIB]
+    cases += [{"memory_mib": 1024, "share": share, "storm": False, "tracking": tracking}
+              for tracking in SOURCES for share in (0.1, 10)]
+    if bench.runs < 3:
+        cases = [{**case, "memory_mib": MEMORY_MIB[0]} for case in cases if case["share"] <= 0.1]
+    for case in cases:
+        for _ in range(TURNS):
+            for vmm in bench.vmms():
+                _share(bench, figures, vmm, files, runs=bench.runs, **case)
     for vmm in bench.vmms():
-        for memory_mib in MEMORY_MIB[:1] if quick else MEMORY_MIB:
-            for share in SHARES[:1] if quick else SHARES:
-                _share(bench, figures, vmm, files, memory_mib, share, bench.runs, storm=False)
-            _share(bench, figures, vmm, files, memory_mib, STORM_SHARE, bench.runs, storm=True)
-        for tracking in SOURCES:
-            for share in (0.1, 10):
-                _share(bench, figures, vmm, files, 256 if quick else 1024, share, bench.runs,
-                       storm=False, tracking=tracking)
         _depth(bench, figures, vmm, files)
     files.remove()

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 
@@ -74,14 +75,18 @@ def main():
     bench = Bench(options)
     facts = conditions.gather(options.pacsvisor, os.path.dirname(options.work), bench.peers)
     print(conditions.show(facts), flush=True)
-    results = {}
+    results, broken = {}, ""
     try:
         for name in PARTS if options.part == "all" else [options.part]:
             results[name] = figures.Figures()
             PARTS[name].measure(bench, results[name])
-    except machine.Failed as failure:
-        print(f"error: {failure}", file=sys.stderr)
-        return 1
+    except (machine.Failed, subprocess.SubprocessError, OSError) as failure:
+        broken = str(failure)
+    except KeyboardInterrupt:
+        broken = "interrupted"
+    if broken:
+        print(f"error: {broken}\nwhat was measured before that follows", file=sys.stderr)
+        facts["incomplete"] = broken
     facts["load after"] = conditions.load()
     for name, result in results.items():
         print(f"\n{name}\n{result.table()}")
@@ -89,7 +94,7 @@ def main():
           "a ratio above 1 means that pacsvisor is the better one")
     if options.json:
         figures.write_json(options.json, facts, results)
-    return 0
+    return 1 if broken else 0
 
 
 sys.exit(main())
