@@ -41,7 +41,7 @@ nlohmann::json HoldToJson(const Hold& hold) {
 }
 
 void PrintHold(const Hold& hold) {
-  Print(stdout, "{}  {:<8}  {:<19}  {}\n", hold.snapshot.Short(), hold.word,
+  Print(stdout, "{}  {:<21}  {:<19}  {}\n", hold.snapshot.Short(), hold.word,
         hold.damaged || hold.until_ns == 0 ? "for ever" : LocalTime(hold.until_ns),
         hold.damaged ? "damaged: it holds until it is released" : Printable(hold.reason));
 }

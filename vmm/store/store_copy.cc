@@ -127,7 +127,7 @@ class Copier {
     }
     std::vector<Hold> holds = TRY(ReadHolds(source_.files()));
     std::erase_if(holds, [&](const Hold& hold) {
-      return hold.snapshot != root_.info.id || hold.damaged || there.contains(hold.word);
+      return hold.snapshot != root_.info.id || !hold.IsCarried() || there.contains(hold.word);
     });
     return holds;
   }
