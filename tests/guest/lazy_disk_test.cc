@@ -191,7 +191,13 @@ TEST_F(LazyDisk, ASnapshotMeanwhileIsWholeAndIncremental) {
     EXPECT_LT(taken.at("figures").at("stored_bytes"), kDataBytes / 8);
     copy.Kill();
   }
+  // Nobody is going to run it, which is for its user to say.
+  const std::string gone = "hold --release-gone --store " + files_.Path("store");
+  EXPECT_EQ(AskJson(gone).at("released"), 0);
   fs::remove_all(files_.Path("copy"));
+  EXPECT_THAT(Holds(), Not(IsEmpty()));
+  EXPECT_GE(AskJson(gone).at("released"), 1);
+  EXPECT_THAT(Holds(), IsEmpty());
   GuestProcess second(Clone(early, "second", {"--eager"}));
   EXPECT_EQ(Data("second").at("there_bytes"), kDataBytes);
   ExpectSum(second);

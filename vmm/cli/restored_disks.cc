@@ -110,7 +110,11 @@ class DiskMaker {
                            .snapshot = info.id,
                            .space = info.spaces[disk.space].name,
                            .hold = {}},
-                          origin_.machine, path, fd, disk.size_bytes));
+                          {.fd = fd,
+                           .size_bytes = disk.size_bytes,
+                           .image = path,
+                           .path = disk.path,
+                           .machine = origin_.machine}));
     begun_.push_back(path);
     return {};
   }

@@ -126,16 +126,20 @@ Result<Found> Find(const BlockOrigin& origin, const std::shared_ptr<Store>& own)
   return found;
 }
 
+constexpr std::string_view kDisk = "disk '";
+constexpr std::string_view kOfMachine = "' of machine ";
+
 // The end of a path tells more than its beginning.
-std::string ReasonOf(const std::string& image, const std::string& machine) {
-  std::string reason = fmt::format("disk '{}' of machine {} is fetched from it", image, machine);
-  if (reason.size() > kMostReasonBytes) {
-    const std::string words = fmt::format("disk '…' of machine {} is fetched from it", machine);
-    const size_t room = kMostReasonBytes - words.size();
-    reason = fmt::format("disk '…{}' of machine {} is fetched from it",
-                         image.substr(image.size() - std::min(room, image.size())), machine);
+std::string ReasonOf(const std::string& path, const std::string& machine) {
+  const auto reason = [&machine](const std::string& told) {
+    return fmt::format("{}{}{}{} is fetched from it", kDisk, told, kOfMachine, machine);
+  };
+  const std::string whole = reason(path);
+  if (whole.size() <= kMostReasonBytes) {
+    return whole;
   }
-  return reason;
+  const size_t room = kMostReasonBytes - reason("…").size();
+  return reason("…" + path.substr(path.size() - room));
 }
 
 }  // namespace
@@ -241,15 +245,14 @@ Result<std::shared_ptr<SnapshotBlocks>> OpenBlockSource(const std::string& image
                                 disk_bytes);
 }
 
-Status BeginFromSnapshot(Store& store, BlockOrigin origin, const std::string& machine,
-                         const std::string& image, int fd, uint64_t disk_bytes) {
-  if (::ftruncate(fd, static_cast<off_t>(disk_bytes)) != 0) {
-    return Error::FromErrno(errno, "cannot give '{}' its {} bytes", image, disk_bytes);
+Status BeginFromSnapshot(Store& store, BlockOrigin origin, const NewFetchedDisk& disk) {
+  if (::ftruncate(disk.fd, static_cast<off_t>(disk.size_bytes)) != 0) {
+    return Error::FromErrno(errno, "cannot give '{}' its {} bytes", disk.image, disk.size_bytes);
   }
-  const std::shared_ptr<LayerDirectory> layers = TRY(LayerDirectory::Open(image));
-  const Hold hold = TRY(store.AddFetchHold(origin.snapshot, ReasonOf(image, machine)));
+  const std::shared_ptr<LayerDirectory> layers = TRY(LayerDirectory::Open(disk.image));
+  const Hold hold = TRY(store.AddFetchHold(origin.snapshot, ReasonOf(disk.path, disk.machine)));
   origin.hold = hold.word;
-  Status begun = layers->BeginFromSource(fd, origin.Name());
+  Status begun = layers->BeginFromSource(disk.fd, origin.Name());
   if (!begun.ok()) {
     const Result<size_t> released = store.ReleaseHolds(origin.snapshot, hold.word);
     if (!released.ok()) {
@@ -258,6 +261,15 @@ Status BeginFromSnapshot(Store& store, BlockOrigin origin, const std::string& ma
     }
   }
   return begun;
+}
+
+std::optional<std::string> DiskPathOf(const Hold& hold) {
+  std::string_view rest = hold.reason;
+  if (!hold.IsFetch() || hold.damaged || !Skip(rest, kDisk) || rest.starts_with("…")) {
+    return std::nullopt;
+  }
+  const size_t at = rest.rfind(kOfMachine);
+  return at == rest.npos ? std::nullopt : std::optional(std::string(rest.substr(0, at)));
 }
 
 }  // namespace pacsvisor

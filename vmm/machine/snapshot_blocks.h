@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -75,10 +76,20 @@ class SnapshotBlocks : public BlockSource {
 Result<std::shared_ptr<SnapshotBlocks>> OpenBlockSource(const std::string& image,
                                                         const std::shared_ptr<Store>& own);
 
-// Makes the new, empty image `fd`, which is to be found as `image`, the disk that `space` of the
-// snapshot holds: `origin` without its hold, which is made here for `machine`. From now on the disk
-// is whole, and depends on the store. On failure it is an empty one, and nothing is held.
-Status BeginFromSnapshot(Store& store, BlockOrigin origin, const std::string& machine,
-                         const std::string& image, int fd, uint64_t disk_bytes);
+struct NewFetchedDisk {
+  int fd = -1;  // a new, empty file
+  uint64_t size_bytes = 0;
+  std::string image;    // its path for now
+  std::string path;     // that it is going to have, for whoever reads of the hold
+  std::string machine;  // whose it is
+};
+
+// Makes of that file the disk that `origin` says: without its hold, which is made here. From now on
+// the disk is whole, and depends on the store. On failure it is an empty one, and nothing is held.
+Status BeginFromSnapshot(Store& store, BlockOrigin origin, const NewFetchedDisk& disk);
+
+// Of what BeginFromSnapshot has made: the path that it said. None: it is not told, or the hold is
+// none of these.
+std::optional<std::string> DiskPathOf(const Hold& hold);
 
 }  // namespace pacsvisor

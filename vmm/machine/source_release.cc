@@ -50,8 +50,7 @@ bool SourceRelease::ReleaseOne(const Disk& disk, bool again) {
         released.error().message());
     return false;
   }
-  Log(LogLevel::kInfo, "disk {} is whole: nothing of it is in the snapshot only any more",
-      disk.path);
+  Log(LogLevel::kInfo, "disk {} is whole: its snapshot is not needed any more", disk.path);
   return true;
 }
 

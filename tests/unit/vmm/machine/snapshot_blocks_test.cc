@@ -74,10 +74,16 @@ class SnapshotBlocksTest : public testing::Test {
   Result<std::shared_ptr<SnapshotBlocks>> Source(const BlockOrigin& origin) const {
     return SnapshotBlocks::Create(OpenStore(), Reader(), origin, kDiskBytes);
   }
+  static NewFetchedDisk NewDisk(const std::filesystem::path& image, int fd) {
+    return {.fd = fd,
+            .size_bytes = kDiskBytes,
+            .image = image.string(),
+            .path = image.string(),
+            .machine = "pacs"};
+  }
   void Begin(const std::filesystem::path& image) {
     const UniqueFd fd(::open(image.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    const Status begun =
-        BeginFromSnapshot(*OpenStore(), origin_, "pacs", image.string(), fd.get(), kDiskBytes);
+    const Status begun = BeginFromSnapshot(*OpenStore(), origin_, NewDisk(image, fd.get()));
     ASSERT_TRUE(begun.ok()) << begun.error().message();
   }
   Status Merge(LayeredDisk::SourceBlocks how) {
@@ -109,6 +115,7 @@ TEST_F(SnapshotBlocksTest, RestoredDiskIsTheSnapshotsWhoeverGoesOnWithIt) {
   ASSERT_EQ(holds.size(), 1u);
   EXPECT_EQ(holds[0].snapshot, origin_.snapshot);
   EXPECT_EQ(holds[0].reason, "disk '" + image_.string() + "' of machine pacs is fetched from it");
+  EXPECT_EQ(DiskPathOf(holds[0]), image_.string());
   const BlockOrigin recorded = BlockOrigin::Parse(*LayerDirectory::SourceOf(image_)).value();
   EXPECT_EQ(recorded.hold, holds[0].word);
   EXPECT_EQ(recorded.store, origin_.store);
@@ -182,8 +189,7 @@ TEST_F(SnapshotBlocksTest, ReleasedItHasNothingToGiveAndKeepsNothing) {
 TEST_F(SnapshotBlocksTest, WhatCannotBeBegunHoldsNothing) {
   Begin(image_);
   const UniqueFd fd(::open(image_.c_str(), O_RDWR | O_CLOEXEC));
-  EXPECT_FALSE(
-      BeginFromSnapshot(*OpenStore(), origin_, "pacs", image_.string(), fd.get(), kDiskBytes).ok());
+  EXPECT_FALSE(BeginFromSnapshot(*OpenStore(), origin_, NewDisk(image_, fd.get())).ok());
   EXPECT_EQ(OpenStore()->Holds()->size(), 1u) << "the first one's";
 }
 
@@ -246,6 +252,17 @@ TEST(BlockOriginTest, NameIsReadBackWhateverThePath) {
       }
     }
   }
+}
+
+TEST(DiskPathOfHold, IsToldOnlyWhereItIsWhole) {
+  const auto path_of = [](const std::string& word, const std::string& reason) {
+    return DiskPathOf({.snapshot = {}, .word = word, .reason = reason});
+  };
+  EXPECT_EQ(path_of("fetch1", "disk '/a' of machine b' of machine c is fetched from it"),
+            "/a' of machine b");
+  EXPECT_EQ(path_of("fetch1", "disk '…/a' of machine c is fetched from it"), std::nullopt);
+  EXPECT_EQ(path_of("ab12", "disk '/a' of machine c is fetched from it"), std::nullopt);
+  EXPECT_EQ(path_of("fetch1", "no disk"), std::nullopt);
 }
 
 TEST(BlockOriginTest, OtherNamesAreRefused) {
