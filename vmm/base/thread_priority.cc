@@ -9,7 +9,7 @@ namespace pacsvisor {
 namespace {
 
 constexpr int kLowestLevel = 7;
-constexpr int kNice = 5;
+constexpr int kNicer = 5;
 
 }  // namespace
 
@@ -20,10 +20,8 @@ void LowerIoPriority() {
 }
 
 void LowerCpuPriority() {
-  // Of the thread alone: Linux has it so (sched(7)). Who is lower already stays there.
-  if (::getpriority(PRIO_PROCESS, 0) < kNice) {
-    (void)::setpriority(PRIO_PROCESS, 0, kNice);
-  }
+  // Of the thread alone: Linux has it so (sched(7)). What is below the lowest becomes that.
+  (void)::setpriority(PRIO_PROCESS, 0, ::getpriority(PRIO_PROCESS, 0) + kNicer);
 }
 
 }  // namespace pacsvisor

@@ -11,7 +11,7 @@ namespace pacsvisor {
 // file system waits with it, the guest's as well.
 void LowerIoPriority();
 
-// Less of a processor that others want too: about a third of an equal share.
+// Less of a processor that others want too: a third of what it would have had.
 void LowerCpuPriority();
 
 }  // namespace pacsvisor

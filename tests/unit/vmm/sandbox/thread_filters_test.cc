@@ -198,9 +198,10 @@ TEST(ThreadFilters, ThoseThatServeAStoreLowerThemselvesAndNobodyElse) {
   for (const ThreadKind kind : {ThreadKind::kStore, ThreadKind::kSnapshot}) {
     EXPECT_EXIT(RunConfined(kind,
                             [] {
+                              const int before = getpriority(PRIO_PROCESS, 0);
                               LowerCpuPriority();
                               LowerIoPriority();
-                              CHECK(getpriority(PRIO_PROCESS, 0) >= 5);
+                              CHECK(getpriority(PRIO_PROCESS, 0) == std::min(before + 5, 19));
                             }),
                 testing::ExitedWithCode(0), "");
     EXPECT_EXIT(RunConfined(kind, [] { setpriority(PRIO_PROCESS, 1, 19); }),
