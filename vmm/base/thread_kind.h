@@ -14,12 +14,14 @@ enum class ThreadKind {
   kDiskIo,    // reads and writes disk images where the host has no io_uring
   kControl,   // serves the control socket; pauses, saves
   kSnapshot,  // harvests dirty memory; reads and writes the files of a store
+  kStore,     // hashes, compresses and writes for a snapshot: what is in memory, files open already
   kFault,     // fetches pages of guest memory and blocks of disks for who waits, and ahead
 };
 
 inline constexpr std::array kThreadKinds = {
-    ThreadKind::kMain,   ThreadKind::kVcpu,    ThreadKind::kDevice,   ThreadKind::kNetwork,
-    ThreadKind::kDiskIo, ThreadKind::kControl, ThreadKind::kSnapshot, ThreadKind::kFault};
+    ThreadKind::kMain,     ThreadKind::kVcpu,   ThreadKind::kDevice,
+    ThreadKind::kNetwork,  ThreadKind::kDiskIo, ThreadKind::kControl,
+    ThreadKind::kSnapshot, ThreadKind::kStore,  ThreadKind::kFault};
 
 constexpr std::string_view ThreadKindName(ThreadKind kind) {
   switch (kind) {
@@ -37,6 +39,8 @@ constexpr std::string_view ThreadKindName(ThreadKind kind) {
       return "control";
     case ThreadKind::kSnapshot:
       return "snapshot";
+    case ThreadKind::kStore:
+      return "store";
     case ThreadKind::kFault:
       return "fault";
   }

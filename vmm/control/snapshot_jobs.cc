@@ -5,6 +5,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/base/thread.h"
+#include "vmm/base/thread_priority.h"
 
 namespace pacsvisor {
 namespace {
@@ -92,6 +93,7 @@ Status SnapshotJobs::StartWorker() {
 }
 
 void SnapshotJobs::Work() {
+  LowerIoPriority();
   while (true) {
     Job* job = nullptr;
     {

@@ -90,6 +90,7 @@ struct MachineConfig {
   static constexpr uint32_t kMaxDiskQueues = 16;
   static constexpr uint64_t kMinBandwidthBytes = 64ul << 10;  // less, and guests give up waiting
   static constexpr uint64_t kMaxBandwidthBytes = 1ul << 40;
+  static constexpr uint64_t kMinWriteRateBytes = 1ul << 20;  // less, and nobody waits for the end
   static constexpr uint64_t kMinOperations = 10;
   static constexpr uint64_t kMaxOperations = 1'000'000'000;
 
@@ -104,8 +105,9 @@ struct MachineConfig {
   std::vector<NetConfig> nets;
   std::string console_log;  // file that the serial console's output is appended to; empty: none
   bool agent_enabled = false;
-  std::string store_path;  // empty: no snapshots
-  std::string store_key;   // its key file; empty: not encrypted
+  std::string store_path;                          // empty: no snapshots
+  std::string store_key;                           // its key file; empty: not encrypted
+  std::optional<uint64_t> store_write_rate_bytes;  // a second; unset: no limit
   std::optional<ScheduleConfig> schedule;
   SandboxConfig sandbox;
   CgroupLimits limits;

@@ -213,6 +213,7 @@ class Reader {
     config_.store_path = table.Path("path", directory_).value_or("");
     table.Missing("path", "\"store\"");
     config_.store_key = table.Path("key", directory_).value_or("");
+    config_.store_write_rate_bytes = table.Size("write_rate");
     table.ReportUnknown();
   }
 

@@ -29,6 +29,7 @@ constexpr Home kHomes[] = {
     {"unpack", "in [boot]"},
     {"path", "in [[disk]] or [store]"},
     {"key", "in [store]"},
+    {"write_rate", "in [store]"},
     {"serial", "in [[disk]]"},
     {"read_only", "in [[disk]]"},
     {"queues", "in [[disk]]"},

@@ -65,6 +65,7 @@ class Validator {
     CheckNets();
     CheckForwards();
     CheckNetworkNamespace();
+    CheckStore();
     CheckSchedule();
     CheckLimits();
     return std::move(problems_);
@@ -95,6 +96,18 @@ class Validator {
     } else if (config_.memory_bytes % kMemoryUnitBytes != 0) {
       Problem("memory", "a memory of {} is not whole: give a multiple of 1M",
               FormatSize(config_.memory_bytes));
+    }
+  }
+
+  void CheckStore() {
+    const uint64_t rate =
+        config_.store_write_rate_bytes.value_or(MachineConfig::kMinWriteRateBytes);
+    if (rate < MachineConfig::kMinWriteRateBytes || rate > MachineConfig::kMaxBandwidthBytes) {
+      Problem("store.write_rate",
+              "a write_rate of {} a second is out of range: give {} to {}, or leave it out for no "
+              "limit",
+              FormatSize(rate), FormatSize(MachineConfig::kMinWriteRateBytes),
+              FormatSize(MachineConfig::kMaxBandwidthBytes));
     }
   }
 

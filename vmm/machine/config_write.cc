@@ -191,6 +191,7 @@ std::string ConfigToToml(const MachineConfig& config) {
     if (!config.store_key.empty()) {
       out.Text("key", config.store_key);
     }
+    out.Size("write_rate", config.store_write_rate_bytes);
   }
   if (config.schedule) {
     WriteSchedule(out, *config.schedule);

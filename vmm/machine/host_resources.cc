@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "vmm/base/log.h"
+#include "vmm/store/limited_files.h"
 
 namespace pacsvisor {
 namespace {
@@ -115,6 +116,9 @@ Result<std::shared_ptr<Store>> OpenStore(const MachineConfig& config,
       TRY(GiveDirectory(*user, path));
     }
     Log(LogLevel::kInfo, "store {}: made", path);
+  }
+  if (config.store_write_rate_bytes) {
+    files = LimitWrites(std::move(files), *config.store_write_rate_bytes);
   }
   std::unique_ptr<Store> store = TRY(Store::Open(std::move(files), "machine " + config.name, key));
   return std::shared_ptr<Store>(std::move(store));

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <linux/io_uring.h>
+#include <linux/ioprio.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
@@ -11,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <termios.h>
@@ -201,6 +203,15 @@ void AddFetch(Calls& calls) {
              SYS_lseek, SYS_epoll_ctl, SYS_epoll_wait, SYS_epoll_pwait});
 }
 
+// Of the calling thread itself.
+void AddLowPriority(Calls& calls) {
+  for (const int number : {SYS_getpriority, SYS_setpriority}) {
+    calls.AddWhere(number, {{.index = 0, .value = PRIO_PROCESS}, {.index = 1, .value = 0}});
+  }
+  calls.AddWhere(SYS_ioprio_set,
+                 {{.index = 0, .value = IOPRIO_WHO_PROCESS}, {.index = 1, .value = 0}});
+}
+
 void AddThreadStart(Calls& calls) {
   // Threads of this process, never another process. What clone3 is asked for lies in memory, where
   // a filter cannot look: without it glibc takes clone.
@@ -270,7 +281,13 @@ std::vector<AllowedCall> AllowedCalls(ThreadKind kind) {
       AddMemoryTracking(calls);
       AddStoreFiles(calls);
       AddDiskIo(calls);
+      AddLowPriority(calls);
       AddThreadStart(calls);
+      break;
+    case ThreadKind::kStore:
+      AddNoFiles(calls);
+      calls.Add({SYS_sync_file_range});
+      AddLowPriority(calls);
       break;
     case ThreadKind::kFault:
       calls.AddRefused(SYS_openat, EACCES, {kFromHere, kOpenToRead});
@@ -284,6 +301,7 @@ std::vector<AllowedCall> AllowedCalls(ThreadKind kind) {
       AddConnections(calls);
       AddUserNetwork(calls);
       AddDiskIo(calls);
+      AddLowPriority(calls);
       AddThreadStart(calls);
       AddTapAttach(calls);
       AddBuilding(calls);

@@ -109,7 +109,8 @@ Status MemoryCapture::CopyWhole(CaptureObserver& observer) {
       TRY(writer_.Add(number_, BlockIndex(first + i), part.subspan(i * page_bytes, page_bytes)));
     }
   }
-  return {};
+  // What the writer has begun would be in the pause's way: it has threads of its own.
+  return writer_.Flush();
 }
 
 Result<uint64_t> MemoryCapture::HarvestRound(CaptureObserver& observer) {
@@ -159,7 +160,7 @@ Status MemoryCapture::Drain() {
     return writer_.Add(number_, page, bytes);
   }));
   staging_.Clear();
-  return {};
+  return writer_.Flush();  // as above
 }
 
 Status MemoryCapture::Harvest() {

@@ -67,6 +67,7 @@ class SnapshotTaker::Attempt {
     for (DiskCapture& disk : disks_) {
       TRY(disk.Write(writer_, observer));
     }
+    TRY(writer_.Flush());
     observer.OnProgress(CapturePhase::kCommitting, 0, 0);
     TRY(observer.CheckCancelled());
     TakenSnapshot taken;

@@ -12,12 +12,22 @@
 #include "vmm/base/align.h"
 #include "vmm/base/result.h"
 #include "vmm/store/store_files.h"
+#include "vmm/store/write_behind.h"
 
 namespace pacsvisor {
 
 class AppendBuffer {
  public:
-  explicit AppendBuffer(std::unique_ptr<StoreFile> file) : file_(std::move(file)) {}
+  // `behind` is borrowed, and this one's alone while it lives; null: whoever appends writes.
+  explicit AppendBuffer(std::unique_ptr<StoreFile> file, WriteBehind* behind = nullptr)
+      : file_(std::move(file)), behind_(behind) {}
+  ~AppendBuffer() {
+    if (behind_ != nullptr) {
+      behind_->Discard();
+    }
+  }
+  AppendBuffer(const AppendBuffer&) = delete;
+  AppendBuffer& operator=(const AppendBuffer&) = delete;
 
   Status Append(std::span<const uint8_t> bytes) {
     offset_ += bytes.size();
@@ -33,14 +43,21 @@ class AppendBuffer {
   }
   // Hands everything to the file; durable after Sync.
   Status Flush() {
-    if (!buffer_.empty()) {
-      TRY(file_->Append(buffer_));
-      buffer_.clear();
+    if (buffer_.empty()) {
+      return {};
     }
+    if (behind_ != nullptr) {
+      return behind_->Append(*file_, buffer_);
+    }
+    TRY(file_->Append(buffer_));
+    buffer_.clear();
     return {};
   }
   Status Sync() {
     TRY(Flush());
+    if (behind_ != nullptr) {
+      TRY(behind_->Drain());
+    }
     return file_->Sync();
   }
   uint64_t offset_bytes() const { return offset_; }  // of the next byte
@@ -49,6 +66,7 @@ class AppendBuffer {
   static constexpr size_t kWriteBytes = kMiB;
 
   std::unique_ptr<StoreFile> file_;
+  WriteBehind* const behind_;
   std::vector<uint8_t> buffer_;
   uint64_t offset_ = 0;
 };

@@ -13,7 +13,7 @@ Result<std::optional<ChunkPlace>> ChunkPacker::Find(const Hash& name) {
 
 Result<ChunkPlace> ChunkPacker::Append(const Hash& name, std::span<const uint8_t> stored) {
   if (pack_ == nullptr) {
-    pack_ = TRY(PackWriter::Create(core_.files(), next_pack_, core_.header().uid));
+    pack_ = TRY(PackWriter::Create(core_.files(), next_pack_, core_.header().uid, behind_));
     own_chunks_.SetOpenPack(pack_.get());
     ++next_pack_;
   }

@@ -14,9 +14,9 @@ namespace pacsvisor {
 
 class ChunkPacker {
  public:
-  // `next_pack`: as CleanUp says.
-  ChunkPacker(StoreCore& core, uint32_t next_pack)
-      : core_(core), next_pack_(next_pack), own_chunks_(core.packs()) {}
+  // `next_pack`: as CleanUp says. `behind`: of PackWriter.
+  ChunkPacker(StoreCore& core, uint32_t next_pack, WriteBehind* behind = nullptr)
+      : core_(core), behind_(behind), next_pack_(next_pack), own_chunks_(core.packs()) {}
 
   // In the store, or given to this.
   Result<std::optional<ChunkPlace>> Find(const Hash& name);
@@ -33,6 +33,7 @@ class ChunkPacker {
 
  private:
   StoreCore& core_;
+  WriteBehind* const behind_;
   uint32_t next_pack_;
   const uint32_t first_pack_ = next_pack_;
   std::unique_ptr<PackWriter> pack_;  // null: none is begun

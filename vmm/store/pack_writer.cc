@@ -5,11 +5,11 @@
 namespace pacsvisor {
 
 Result<std::unique_ptr<PackWriter>> PackWriter::Create(StoreFiles& files, uint32_t number,
-                                                       const StoreUid& uid) {
+                                                       const StoreUid& uid, WriteBehind* behind) {
   std::string path = fmt::format("tmp/{:08x}.pack", number);
   std::unique_ptr<StoreFile> file = TRY(files.CreateFile(path));
   std::unique_ptr<PackWriter> writer(
-      new PackWriter(files, number, std::move(path), std::move(file)));
+      new PackWriter(files, number, std::move(path), std::move(file), behind));
   const std::vector<uint8_t> header = EncodePackHeader(number, uid);
   writer->checksum_.Add(header);
   TRY(writer->out_.Append(header));

@@ -19,8 +19,10 @@ namespace pacsvisor {
 
 class PackWriter {
  public:
+  // `behind` is borrowed, and this one's alone while it lives; null: whoever appends writes.
   static Result<std::unique_ptr<PackWriter>> Create(StoreFiles& files, uint32_t number,
-                                                    const StoreUid& uid);
+                                                    const StoreUid& uid,
+                                                    WriteBehind* behind = nullptr);
 
   // `stored` is the chunk called `name`, compressed or raw.
   Result<ChunkPlace> Append(const Hash& name, std::span<const uint8_t> stored);
@@ -33,8 +35,9 @@ class PackWriter {
   const std::vector<uint8_t>& directory() const { return directory_.bytes(); }
 
  private:
-  PackWriter(StoreFiles& files, uint32_t number, std::string path, std::unique_ptr<StoreFile> file)
-      : files_(files), number_(number), path_(std::move(path)), out_(std::move(file)) {}
+  PackWriter(StoreFiles& files, uint32_t number, std::string path, std::unique_ptr<StoreFile> file,
+             WriteBehind* behind)
+      : files_(files), number_(number), path_(std::move(path)), out_(std::move(file), behind) {}
 
   StoreFiles& files_;
   const uint32_t number_;

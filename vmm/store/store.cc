@@ -249,6 +249,7 @@ Result<std::unique_ptr<Store>> Store::Open(std::shared_ptr<StoreFiles> files,
   tuning.owner = owner;
   tuning.lock_wait_ms = 5000;
   tuning.prune_pause_ms = 30;
+  tuning.pipeline.workers = DefaultStoreWorkers();
   return OpenStore(std::move(files), tuning);
 }
 

@@ -16,6 +16,7 @@
 #include "vmm/base/thread_annotations.h"
 #include "vmm/store/chunk_codec.h"
 #include "vmm/store/chunk_index.h"
+#include "vmm/store/chunk_pipeline.h"
 #include "vmm/store/pack_set.h"
 #include "vmm/store/snapshot_root.h"
 #include "vmm/store/store_files.h"
@@ -39,6 +40,7 @@ struct StoreTuning {
 
   // Verified between two notes of how far it is.
   uint64_t checkpoint_bytes = 256 * kMiB;
+  ChunkPipeline::Options pipeline = {.workers = 2};  // of each snapshot's writer
 };
 
 class StoreCore {

@@ -12,7 +12,9 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <utility>
 
+#include "vmm/base/align.h"
 #include "vmm/base/unique_fd.h"
 
 namespace pacsvisor {
@@ -20,6 +22,8 @@ namespace {
 
 constexpr size_t kMostWordsBytes = 255;
 constexpr int kMostLockTries = 1000;
+// A file is written out in such parts while it grows.
+constexpr uint64_t kWriteOutBytes = 8 * kMiB;
 // A store holds the memory of guests: patients' data, passwords.
 constexpr mode_t kFileMode = 0600;
 constexpr mode_t kDirectoryMode = 0700;
@@ -85,8 +89,9 @@ class HostFile : public StoreFile {
         return Failure("cannot write");
       }
       bytes = bytes.subspan(static_cast<size_t>(put));
+      appended_ += static_cast<uint64_t>(put);
     }
-    return {};
+    return appended_ - begun_ >= kWriteOutBytes ? WriteOut() : Status();
   }
 
   Status Sync() override {
@@ -94,6 +99,26 @@ class HostFile : public StoreFile {
   }
 
  private:
+  // Begins with what has come since, and waits for what was begun before. What of it the page cache
+  // holds unwritten is two parts at most: little for Sync to wait for, and nothing that holds up
+  // other writers of this host, the guest's disks among them, when the kernel finds too much of it.
+  Status WriteOut() {
+    const auto range = [this](uint64_t from, uint64_t to, unsigned flags) {
+      return to == from || ::sync_file_range(fd_.get(), static_cast<off_t>(from),
+                                             static_cast<off_t>(to - from), flags) == 0;
+    };
+    const bool done =
+        range(begun_, appended_, SYNC_FILE_RANGE_WRITE) &&
+        range(waited_, begun_,
+              SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    // A file system may not know it (ENOSYS, EINVAL, ESPIPE: nothing was tried).
+    if (!done && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) {
+      return Failure("cannot write");
+    }
+    waited_ = std::exchange(begun_, appended_);
+    return {};
+  }
+
   Error Failure(std::string_view what) const {
     const int error_number = errno;
     return Error::FromErrno(error_number, "{} {}{}", what, path_, Advice(error_number));
@@ -101,6 +126,11 @@ class HostFile : public StoreFile {
 
   const UniqueFd fd_;
   const std::string path_;
+  // Of a new file, by whoever appends: to where it has come, to where it is being written out, and
+  // to where it is.
+  uint64_t appended_ = 0;
+  uint64_t begun_ = 0;
+  uint64_t waited_ = 0;
 };
 
 class HostLock : public StoreFiles::Lock {

@@ -9,6 +9,7 @@
 #include "vmm/base/log.h"
 #include "vmm/store/chunk_codec.h"
 #include "vmm/store/chunk_packer.h"
+#include "vmm/store/chunk_pipeline.h"
 #include "vmm/store/pending_blocks.h"
 #include "vmm/store/table.h"
 #include "vmm/store/table_writer.h"
@@ -16,15 +17,23 @@
 namespace pacsvisor {
 namespace {
 
-bool IsZero(std::span<const uint8_t> bytes) {
-  return bytes[0] == 0 && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
+// What ChunkIndex goes by.
+using PackName = std::array<uint8_t, kPackNameBytes>;
+
+PackName PackNameOf(const Hash& name) {
+  PackName prefix;
+  std::copy_n(name.begin(), prefix.size(), prefix.begin());
+  return prefix;
 }
 
-class StoreWriter : public SnapshotWriter {
+class StoreWriter : public SnapshotWriter, private ChunkPipeline::Order {
  public:
   StoreWriter(std::shared_ptr<StoreCore> core, std::unique_ptr<StoreFiles::Lock> lock,
               uint32_t next_pack)
-      : lock_(std::move(lock)), core_(std::move(core)), packer_(*core_, next_pack) {}
+      : lock_(std::move(lock)),
+        core_(std::move(core)),
+        packer_(*core_, next_pack, &behind_),
+        pipeline_(core_->codec(), *this, core_->tuning().pipeline) {}
 
   ~StoreWriter() override {
     if (!committed_) {
@@ -69,7 +78,10 @@ class StoreWriter : public SnapshotWriter {
     CHECK(space < spaces_.size() && block.raw() < spaces_[space].space.block_count() &&
               bytes.size() == kStoreBlockBytes,
           "block {} of space {}, {} bytes", block, space, bytes.size());
-    return Sticky([&] { return AddBlock(spaces_[space], block.raw(), bytes); });
+    ++counts_.given;
+    return Sticky([&] {
+      return pipeline_.AddBlock(space, TableKey(spaces_[space].number, block.raw()), bytes);
+    });
   }
 
   Status AddZeroes(uint32_t space, BlockIndex first, uint64_t count) override {
@@ -77,11 +89,16 @@ class StoreWriter : public SnapshotWriter {
               count <= spaces_[space].space.block_count() - first.raw(),
           "blocks {}+{} of space {}", first, count, space);
     counts_.given += count;
-    counts_.zero += count;
+    if (count == 0) {
+      return {};
+    }
     return Sticky([&] {
-      const uint64_t key = TableKey(spaces_[space].number, first.raw());
-      return AddZeroRun(spaces_[space], key, key + count);
+      return pipeline_.AddZeroes(space, TableKey(spaces_[space].number, first.raw()), count);
     });
+  }
+
+  Status Flush() override {
+    return Sticky([&] { return pipeline_.Flush(); });
   }
 
   WriterCounts counts() const override { return counts_; }
@@ -127,37 +144,81 @@ class StoreWriter : public SnapshotWriter {
     return done;
   }
 
-  Status AddBlock(WrittenSpace& space, uint64_t block, std::span<const uint8_t> bytes) {
-    // The only copy that is looked at: the guest may go on writing to the other.
-    std::memcpy(block_.data(), bytes.data(), block_.size());
-    const uint64_t key = TableKey(space.number, block);
-    ++counts_.given;
-    if (IsZero(block_)) {
-      ++counts_.zero;
-      return AddZeroRun(space, key, key + 1);
+  // ChunkPipeline::Order. Looks only: what is noted of a block is noted by Write, in its turn.
+  Status Decide(ChunkBatch& batch) override {
+    for (BatchItem& item : batch.items()) {
+      if (item.fate == BatchItem::Fate::kGiven) {
+        TRY(DecideOn(item));
+      }
     }
-    const Hash contents = Sha256(block_);
-    const Hash name = core_->codec().Name(contents);
+    return {};
+  }
+
+  Status DecideOn(BatchItem& item) {
+    const Hash& name = item.chunk.name;
     TableAnswer parent;
-    if (space.inherited) {
-      parent = TRY(parent_tables_.Find(key));
+    if (spaces_[item.space].inherited) {
+      parent = TRY(parent_tables_.Find(item.key));
     }
     if (parent.kind == BlockKind::kChunk && parent.chunk.name == name) {
-      ++counts_.unchanged;
-      // An earlier version of the block must not be left standing.
-      return key < given_end_ ? AddEntry(key, parent.chunk, parent.place) : Status();
+      item.fate = BatchItem::Fate::kUnchanged;
+      item.chunk = parent.chunk;
+      item.place = parent.place;
+      return {};
     }
-    const ChunkId chunk{name, core_->codec().Key(contents)};
-    std::optional<ChunkPlace> place = TRY(packer_.Find(name));
+    if (on_the_way_.contains(PackNameOf(name))) {
+      item.fate = BatchItem::Fate::kRepeated;
+      return {};
+    }
+    const std::optional<ChunkPlace> place = TRY(packer_.Find(name));
     if (place.has_value()) {
-      ++counts_.known;
-    } else {
-      place = TRY(packer_.Append(
-          name, core_->codec().Encode(chunk, compressor_.Compress(block_), stored_)));
-      ++counts_.fresh;
-      counts_.fresh_bytes += block_.size();
+      item.fate = BatchItem::Fate::kKnown;
+      item.place = *place;
+      return {};
     }
-    return AddEntry(key, chunk, *place);
+    item.fate = BatchItem::Fate::kFresh;
+    on_the_way_.insert(PackNameOf(name));
+    return {};
+  }
+
+  Status Write(ChunkBatch& batch) override {
+    for (const BatchItem& item : batch.items()) {
+      TRY(WriteItem(item));
+    }
+    return {};
+  }
+
+  Status WriteItem(const BatchItem& item) {
+    const Hash& name = item.chunk.name;
+    switch (item.fate) {
+      case BatchItem::Fate::kGiven:
+        break;
+      case BatchItem::Fate::kZero:
+        counts_.zero += item.count;
+        return AddZeroRun(spaces_[item.space], item.key, item.key + item.count);
+      case BatchItem::Fate::kUnchanged:
+        ++counts_.unchanged;
+        // An earlier version of the block must not be left standing.
+        return item.key < given_end_ ? AddEntry(item.key, item.chunk, item.place) : Status();
+      case BatchItem::Fate::kKnown:
+        ++counts_.known;
+        return AddEntry(item.key, item.chunk, item.place);
+      case BatchItem::Fate::kFresh: {
+        const ChunkPlace place = TRY(packer_.Append(name, item.stored));
+        on_the_way_.erase(PackNameOf(name));
+        ++counts_.fresh;
+        counts_.fresh_bytes += kStoreBlockBytes;
+        return AddEntry(item.key, item.chunk, place);
+      }
+      case BatchItem::Fate::kRepeated: {
+        const std::optional<ChunkPlace> place = TRY(packer_.Find(name));
+        CHECK(place.has_value(), "chunk {} was written before", HexText(name));
+        ++counts_.known;
+        return AddEntry(item.key, item.chunk, *place);
+      }
+    }
+    CHECK(false, "a block that nobody has looked at");
+    return {};
   }
 
   Status AddEntry(uint64_t key, const ChunkId& chunk, const ChunkPlace& place) {
@@ -207,6 +268,7 @@ class StoreWriter : public SnapshotWriter {
 
   Status WriteAll(SnapshotRoot& root, std::span<const uint8_t> state) {
     StoreFiles& files = core_->files();
+    TRY(pipeline_.Flush());
     for (const WrittenSpace& space : spaces_) {
       root.info.spaces.push_back(space.space);
       root.space_numbers.push_back(space.number);
@@ -373,10 +435,9 @@ class StoreWriter : public SnapshotWriter {
   TableStack parent_tables_;
   std::vector<WrittenSpace> spaces_;
 
-  std::array<uint8_t, kStoreBlockBytes> block_;
-  std::array<uint8_t, kMaxStoredChunkBytes> stored_;
-  ChunkCompressor compressor_;
+  WriteBehind behind_;
   ChunkPacker packer_;
+  std::set<PackName> on_the_way_;  // of fresh chunks that are not written yet
 
   PendingBlocks pending_;
   uint64_t given_end_ = 0;                    // no key from here on was noted yet
@@ -387,6 +448,9 @@ class StoreWriter : public SnapshotWriter {
   WriterCounts counts_;
   std::optional<Error> failed_;
   bool committed_ = false;
+
+  // Last: its threads end first.
+  ChunkPipeline pipeline_;
 };
 
 }  // namespace

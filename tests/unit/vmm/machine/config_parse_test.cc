@@ -63,6 +63,16 @@ TEST(ConfigParse, ReadsTheExampleOfTheDesign) {
   EXPECT_THAT(ValidateConfig(config), IsEmpty());
 }
 
+TEST(ConfigParse, AStoreMayHaveARateThatItIsWrittenAt) {
+  const ParsedConfig parsed =
+      ParseConfigText(std::string(kDesignExample) + "write_rate = \"50M\"\n", "/vm");
+  EXPECT_THAT(parsed.problems, IsEmpty());
+  EXPECT_EQ(parsed.config.store_write_rate_bytes, 50ul << 20);
+  EXPECT_THAT(ConfigToToml(parsed.config), HasSubstr("write_rate = \"50M\""));
+  EXPECT_EQ(ParseConfigText(kDesignExample, "/vm").config.store_write_rate_bytes, std::nullopt);
+  ExpectOnly(ParseWith("write_rate = \"50M\"\n"), 4, "in [store]");
+}
+
 TEST(ConfigParse, TheKeyOfAStoreIsAFileBesideTheConfiguration) {
   const ParsedConfig parsed =
       ParseConfigText(std::string(kDesignExample) + "key = \"store.key\"\n", "/vm");

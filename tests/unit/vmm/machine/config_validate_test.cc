@@ -170,6 +170,19 @@ TEST(ConfigValidate, KeysOfAnotherBackendAreNotSilentlyIgnored) {
   ExpectOnly(config, "net[0].isolated", "is for backend = \"user\"");
 }
 
+TEST(ConfigValidate, AStoresWriteRateHasLimits) {
+  MachineConfig config = Valid();
+  config.store_path = "/s";
+  for (const uint64_t good : {1ul << 20, 50'000'000ul, 1ul << 40}) {
+    config.store_write_rate_bytes = good;
+    EXPECT_THAT(ValidateConfig(config), IsEmpty()) << good;
+  }
+  for (const uint64_t bad : {0ul, (1ul << 20) - 1, (1ul << 40) + 1}) {
+    config.store_write_rate_bytes = bad;
+    ExpectOnly(config, "store.write_rate", "out of range");
+  }
+}
+
 TEST(ConfigValidate, AScheduleNeedsAStoreAndAnAgentToQuiesce) {
   MachineConfig config = Valid();
   config.schedule = ScheduleConfig{.every_us = 3'600'000'000, .quiesce = true};

@@ -44,6 +44,7 @@ log = "/l/console.log"
 [agent]
 [store]
 path = "/s/store"
+write_rate = "100M"
 [schedule]
 every = "90m"
 quiesce = true

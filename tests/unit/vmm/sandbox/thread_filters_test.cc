@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <gtest/gtest.h>
+#include <linux/kvm.h>
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -22,6 +24,7 @@
 
 #include "tests/support/temporary_directory.h"
 #include "vmm/base/linux_abi.h"
+#include "vmm/base/thread_priority.h"
 #include "vmm/sandbox/allowed_calls.h"
 #include "vmm/sandbox/privileges.h"
 #include "vmm/sandbox/violation.h"
@@ -137,8 +140,9 @@ TEST(AllowedCalls, TheMainThreadMayWhatTheOthersMay) {
 TEST(ThreadFilters, OnlyTheNetworkThreadOpensConnections) {
   const auto connect = [] { close(socket(AF_INET, SOCK_STREAM, 0)); };
   EXPECT_EXIT(RunConfined(ThreadKind::kNetwork, connect), testing::ExitedWithCode(0), "");
-  for (const ThreadKind kind : {ThreadKind::kVcpu, ThreadKind::kDevice, ThreadKind::kDiskIo,
-                                ThreadKind::kControl, ThreadKind::kSnapshot, ThreadKind::kFault}) {
+  for (const ThreadKind kind :
+       {ThreadKind::kVcpu, ThreadKind::kDevice, ThreadKind::kDiskIo, ThreadKind::kControl,
+        ThreadKind::kSnapshot, ThreadKind::kStore, ThreadKind::kFault}) {
     EXPECT_EXIT(RunConfined(kind, connect), testing::ExitedWithCode(kViolationStatus),
                 "not allowed: socket");
   }
@@ -153,8 +157,9 @@ TEST(ThreadFilters, TheNetworkThreadReadsFilesButMakesNone) {
 }
 
 TEST(ThreadFilters, TheOthersGetNoFileAndGoOn) {
-  for (const ThreadKind kind : {ThreadKind::kVcpu, ThreadKind::kDevice, ThreadKind::kDiskIo,
-                                ThreadKind::kControl, ThreadKind::kSnapshot, ThreadKind::kFault}) {
+  for (const ThreadKind kind :
+       {ThreadKind::kVcpu, ThreadKind::kDevice, ThreadKind::kDiskIo, ThreadKind::kControl,
+        ThreadKind::kSnapshot, ThreadKind::kStore, ThreadKind::kFault}) {
     EXPECT_EXIT(RunConfined(kind,
                             [] {
                               CHECK(open("/etc/resolv.conf", O_RDONLY | O_CLOEXEC) == -1);
@@ -187,6 +192,24 @@ TEST(ThreadFilters, FaultAndSnapshotThreadsServeUserfaultsButMakeNone) {
   }
   EXPECT_EXIT(RunConfined(ThreadKind::kVcpu, [] { ioctl(-1, UFFDIO_COPY, nullptr); }),
               testing::ExitedWithCode(kViolationStatus), "not allowed: ioctl");
+}
+
+TEST(ThreadFilters, ThoseThatServeAStoreLowerThemselvesAndNobodyElse) {
+  for (const ThreadKind kind : {ThreadKind::kStore, ThreadKind::kSnapshot}) {
+    EXPECT_EXIT(RunConfined(kind,
+                            [] {
+                              LowerCpuPriority();
+                              LowerIoPriority();
+                              CHECK(getpriority(PRIO_PROCESS, 0) >= 5);
+                            }),
+                testing::ExitedWithCode(0), "");
+    EXPECT_EXIT(RunConfined(kind, [] { setpriority(PRIO_PROCESS, 1, 19); }),
+                testing::ExitedWithCode(kViolationStatus), "not allowed: setpriority");
+  }
+  EXPECT_EXIT(RunConfined(ThreadKind::kStore, [] { ioctl(-1, KVM_RUN, 0); }),
+              testing::ExitedWithCode(kViolationStatus), "not allowed: ioctl");
+  EXPECT_EXIT(RunConfined(ThreadKind::kStore, [] { unlinkat(0, "file", 0); }),
+              testing::ExitedWithCode(kViolationStatus), "not allowed: unlinkat");
 }
 
 // A plain thread: what checks std::thread's type under the undefined-behaviour sanitizer makes a

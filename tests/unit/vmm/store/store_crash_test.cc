@@ -28,9 +28,13 @@ using store_test::TryOpen;
 using testing::IsEmpty;
 using Cut = MemoryStoreFiles::Cut;
 
-// Small packs and files of entries, so that a writer does everything that it ever does.
+// Small packs, batches and files of entries, so that a writer does everything that it ever does.
 StoreTuning CrashTuning() {
-  return {.pack_bytes = 20000, .pending_entries = 6, .most_tables = 2, .owner = ""};
+  return {.pack_bytes = 20000,
+          .pending_entries = 6,
+          .most_tables = 2,
+          .owner = "",
+          .pipeline = {.workers = 2, .batch_blocks = 3}};
 }
 
 store_test::Snapshot SweptSnapshot(uint64_t first_value) {
@@ -107,6 +111,7 @@ struct Swept {
       for (uint64_t i = 0; i < 8; ++i) {
         TRY(given_up->Add(0, BlockIndex(i), BlockOf(900 + i)));
       }
+      TRY(given_up->Flush());  // the same changes each time, however fast its threads are
     }
     return Commit(**store, &second, next, 3);
   }

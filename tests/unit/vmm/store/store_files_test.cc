@@ -50,6 +50,24 @@ TEST_F(StoreFilesTest, FilesAreMadeRenamedListedAndRemoved) {
   EXPECT_THAT(files_->List("a").value(), ElementsAre());
 }
 
+// Beyond what is written out while it grows.
+TEST_F(StoreFilesTest, ALargeFileHoldsWhatWasAppended) {
+  std::vector<uint8_t> expected;
+  {
+    const auto file = files_->CreateFile("large").value();
+    for (size_t i = 1; expected.size() < 40'000'000; ++i) {
+      const std::vector<uint8_t> piece(i * 7919 % 3'000'000, static_cast<uint8_t>(i));
+      ASSERT_TRUE(file->Append(piece).ok());
+      expected.insert(expected.end(), piece.begin(), piece.end());
+    }
+    ASSERT_TRUE(file->Sync().ok());
+    EXPECT_EQ(file->SizeBytes().value(), expected.size());
+  }
+  std::vector<uint8_t> bytes(expected.size());
+  ASSERT_TRUE(files_->OpenForRead("large").value()->ReadAt(0, bytes).ok());
+  EXPECT_TRUE(bytes == expected);
+}
+
 TEST_F(StoreFilesTest, AFileIsMadeOnce) {
   Put("file", "x");
   EXPECT_EQ(files_->CreateFile("file").error().code(), ErrorCode::kBusy);

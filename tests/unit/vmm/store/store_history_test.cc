@@ -56,7 +56,11 @@ INSTANTIATE_TEST_SUITE_P(
             4, {.pack_bytes = 1, .pending_entries = 1, .most_tables = 1, .verified_chunks = 300}},
         HistoryCase{5, {.pack_bytes = 20000, .most_tables = 2}, Encryption::kKey},
         HistoryCase{
-            6, {.pending_entries = 7, .most_tables = 4, .verified_chunks = 100}, Encryption::kKey}),
+            6, {.pending_entries = 7, .most_tables = 4, .verified_chunks = 100}, Encryption::kKey},
+        HistoryCase{7, {.pack_bytes = 20000, .pipeline = {.workers = 3, .batch_blocks = 2}}},
+        HistoryCase{
+            8, {.most_tables = 2, .pipeline = {.workers = 2, .batch_blocks = 1}}, Encryption::kKey},
+        HistoryCase{9, {.pipeline = {.workers = 0, .batch_blocks = 5}}}),
     [](const auto& test) { return "Seed" + std::to_string(test.param.seed); });
 
 // Random values beyond the model's few: each block of its own, and incompressible.

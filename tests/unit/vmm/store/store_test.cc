@@ -105,6 +105,7 @@ TEST(StoreTest, WhatBecameOfEachBlockIsCounted) {
   ASSERT_TRUE(writer->Add(0, BlockIndex(3), BlockOf(9)).ok());  // fresh
   ASSERT_TRUE(writer->Add(0, BlockIndex(2), BlockOf(9)).ok());  // known from this one
   ASSERT_TRUE(writer->AddZeroes(0, BlockIndex(0), 2).ok());
+  ASSERT_TRUE(writer->Flush().ok());
   const WriterCounts counts = writer->counts();
   EXPECT_EQ(counts.given, 7u);
   EXPECT_EQ(counts.zero, 3u);

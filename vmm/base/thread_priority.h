@@ -1,0 +1,17 @@
+// Threads that do what nobody's request waits for, behind those that run the guest and its disks.
+// Threads: each function changes the one that calls it, and those that it starts from then on;
+// there is no way back without privileges.
+#pragma once
+
+namespace pacsvisor {
+
+// The host's disks serve it last of what is not idle: best effort, lowest level (ioprio_set(2)),
+// where their scheduler knows levels (bfq; mq-deadline knows the classes alone). Not the idle
+// class: where a journal waits for data that is idle (ext4's ordered mode), every fsync on that
+// file system waits with it, the guest's as well.
+void LowerIoPriority();
+
+// Less of a processor that others want too: about a third of an equal share.
+void LowerCpuPriority();
+
+}  // namespace pacsvisor
