@@ -16,7 +16,7 @@
 #   nested   a few snapshots under a real kvm-amd, which is emulated
 #   all      all of them (the default)
 #
-#   --runs N         of each VMM, taking turns (5; block, net, tracked 3; store 4; pacs 2; snapshot:
+#   --runs N         of each VMM, taking turns (5; block, net, tracked, store 3; pacs 2; snapshot:
 #                    20 of one guest)
 #   --seconds N      of one fio or iperf3 run (5)
 #   --only WORD      only the cases whose name contains WORD (several times: any of them)

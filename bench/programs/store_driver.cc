@@ -44,7 +44,7 @@ namespace {
 constexpr uint64_t kBlocks = 16 * 1024;
 constexpr uint64_t kChangedBlocks = 64;
 constexpr uint64_t kPieceBlocks = 256;  // read at once
-constexpr uint64_t kCommitsKept = 10;   // of those before a depth
+constexpr size_t kCommitsKept = 10;     // of those before a depth
 constexpr int kReads = 3;
 
 using Block = std::vector<uint8_t>;
@@ -104,6 +104,16 @@ Block MakeBlock(std::mt19937_64& random) {
 
 // --- depth ---------------------------------------------------------------------------------------
 
+struct CommitOf {
+  uint64_t took_ns = 0;
+  uint64_t stored_bytes = 0;      // all that was written
+  uint64_t compressed_bytes = 0;  // its blocks alone, by zstd
+};
+
+double Growth(const CommitOf& commit) {
+  return static_cast<double>(commit.stored_bytes) / static_cast<double>(commit.compressed_bytes);
+}
+
 class DepthBench {
  public:
   DepthBench(std::string directory, size_t lookups)
@@ -128,10 +138,10 @@ class DepthBench {
   void TakeOne() {
     const uint64_t blocks = depth_ == 0 ? kBlocks : kChangedBlocks;
     std::vector<Block> contents;
-    compressed_bytes_ = 0;
+    uint64_t compressed_bytes = 0;
     for (uint64_t i = 0; i < blocks; ++i) {
       contents.push_back(MakeBlock(random_));
-      compressed_bytes_ += CompressedBytes(contents.back());
+      compressed_bytes += CompressedBytes(contents.back());
     }
     std::vector<uint64_t> places(kBlocks);
     for (uint64_t i = 0; i < kBlocks; ++i) {
@@ -149,10 +159,10 @@ class DepthBench {
       }
       info_ = Need(writer->Commit(Draft(), {}));
     });
-    if (depth_ <= 1) {
-      commit_ns_.clear();  // the first one's, which is whole, stands for depth 1 alone
+    if (depth_ == 1) {
+      commits_.clear();  // the first one, which is whole, stands for depth 1 alone
     }
-    commit_ns_.push_back(took_ns);
+    commits_.push_back({took_ns, info_.counts.stored_bytes, compressed_bytes});
     ++depth_;
   }
 
@@ -175,13 +185,23 @@ class DepthBench {
         }
       }));
     }
-    const size_t kept = std::min<size_t>(commit_ns_.size(), kCommitsKept);
-    const Samples commit_ns(commit_ns_.end() - static_cast<ptrdiff_t>(kept), commit_ns_.end());
+    const size_t kept = std::min(commits_.size(), kCommitsKept);
+    Samples commit_ns;
+    std::vector<double> growth;
+    for (const CommitOf& commit : std::span(commits_).last(kept)) {
+      commit_ns.push_back(commit.took_ns);
+      growth.push_back(Growth(commit));
+    }
+    CommitOf all;
+    for (const CommitOf& commit : commits_) {
+      all.stored_bytes += commit.stored_bytes;
+      all.compressed_bytes += commit.compressed_bytes;
+    }
     return fmt::format(
-        R"({{"depth": {}, "bytes": {}, "stored_bytes": {}, "compressed_bytes": {}, )"
-        R"("changed_blocks": {}, "commit_ns": {}, "open_ns": {}, "lookup_ns": {}, "read_ns": {}}})",
-        depth_, kBlocks * kStoreBlockBytes, info_.counts.stored_bytes, compressed_bytes_,
-        info_.counts.fresh, commit_ns, open_ns, lookup_ns, read_ns);
+        R"({{"depth": {}, "bytes": {}, "commit_ns": {}, "growth": {}, "growth_of_all": {}, )"
+        R"("open_ns": {}, "lookup_ns": {}, "read_ns": {}}})",
+        depth_, kBlocks * kStoreBlockBytes, commit_ns, growth, Growth(all), open_ns, lookup_ns,
+        read_ns);
   }
 
   Samples Lookups(SnapshotReader& reader) {
@@ -200,8 +220,7 @@ class DepthBench {
   std::mt19937_64 random_{1};
   uint64_t depth_ = 0;
   SnapshotInfo info_;              // the newest
-  uint64_t compressed_bytes_ = 0;  // its blocks alone, by zstd
-  Samples commit_ns_;
+  std::vector<CommitOf> commits_;  // of the children, or of the first alone
 };
 
 // --- files ---------------------------------------------------------------------------------------

@@ -289,8 +289,10 @@ def _measure_depth(bench, figures, runs):
                                             ("read whole", "read_ns", "ms", 1e6)):
                 for value in point[key]:
                     figures.add(f"{case}: {what}", unit, "pacsvisor", value / factor)
-            figures.add(f"{case}: growth by the newest", "x", "pacsvisor",
-                        point["stored_bytes"] / point["compressed_bytes"])
+            for value in point["growth"]:
+                figures.add(f"{case}: growth by a snapshot", "x", "pacsvisor", value)
+            figures.add(f"{case}: growth by all but the first", "x", "pacsvisor",
+                        point["growth_of_all"])
         depth = told["points"][-1]["depth"]
         program = bench.pacsvisor.program
         took_s, _ = _run([program, "verify", "--store", folder, "--json"])
@@ -304,6 +306,6 @@ def _measure_depth(bench, figures, runs):
 
 
 def measure(bench, figures):
-    runs = bench.runs or 4
+    runs = bench.runs or 3
     _measure_files(bench, figures, runs)
     _measure_depth(bench, figures, runs)

@@ -1,7 +1,7 @@
 """What a guest loses while its writes are tracked, and while it is snapshotted again and again.
 
 Question: how much less does a guest get done? Method: guests/dirtier of 1 GiB with one processor
-writes whole pages as fast as it can among 256 MiB, nine of ten writes to a tenth of them, all of them
+writes whole pages as fast as it can among 64 MiB, nine of ten writes to a tenth of them, all of them
 written before. Counted are its writes in a while of its own clock, its standing still included: 5
 seconds, with snapshots a whole number of intervals, the first at half of one. In turns: no store at all
 ("pacsvisor", "qemu": the plain ones); tracked since a snapshot directly before, and no other; a
@@ -9,7 +9,7 @@ snapshot every 1, 10 and 60 s; QEMU with background-snapshot and savevm every 10
 against the plain run of the same VMM and the same turn, in percent: below zero is noise, or luck.
 
 Known errors: a guest that writes pages and does nothing else is the worst case: each page's first
-write behind a snapshot is a fault, and nothing else hides it. In "tracked" all 256 MiB are written for
+write behind a snapshot is a fault, and nothing else hides it. In "tracked" all 64 MiB are written for
 the first time since the snapshot within the 5 s, which a guest that is tracked for long does once. On a
 KVM that shadows page tables a tracked guest's tables are of small pages besides. The store's work
 (compressing, writing) runs on the other processor, as far as there is one. Rounds in which 60 s are
@@ -23,7 +23,7 @@ import machine
 import ways
 
 MEMORY_MIB = 1024
-PAGES = (256 << 20) // dirty.PAGE
+PAGES = (64 << 20) // dirty.PAGE
 PLAIN_S = 5
 INTERVALS = (1, 10, 60)
 LONG_S = 60  # from here on, in two rounds alone
