@@ -34,6 +34,8 @@ class MemoryBlockSource : public BlockSource {
     const MutexLock lock(mutex_);
     hold_next_ = true;
   }
+  // The record that names it stays until this is true again.
+  void SetMayForget(bool may) { may_forget_ = may; }
   // What is held now goes on; what comes is held as before.
   void Release() {
     {
@@ -93,6 +95,7 @@ class MemoryBlockSource : public BlockSource {
     std::fill(bytes.begin() + static_cast<ptrdiff_t>(inside), bytes.end(), uint8_t{0xcc});
     return {};
   }
+  bool MayForget() const override { return may_forget_; }
   Result<uint64_t> ZeroRun(BlockIndex first) override {
     const uint64_t at = first.raw() * kBlockBytes;
     const auto begin = bytes_.begin() + static_cast<ptrdiff_t>(at);
@@ -104,6 +107,7 @@ class MemoryBlockSource : public BlockSource {
  private:
   const std::string name_;
   const std::vector<uint8_t> bytes_;
+  std::atomic<bool> may_forget_ = true;
   mutable Mutex mutex_;
   std::condition_variable_any changed_;
   std::mt19937_64 random_ GUARDED_BY(mutex_);

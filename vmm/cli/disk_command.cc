@@ -131,6 +131,13 @@ Status Import(const DiskOptions& options) {
     return Error::Make(ErrorCode::kBusy, "'{}' is in use by {}: stop that first", options.from,
                        facts.holders);
   }
+  if (!facts.source.empty()) {
+    return Error::Make(
+        ErrorCode::kBusy,
+        "'{}' is not whole: it was restored, and what is missing is still in {}; run "
+        "its machine until that is fetched ('pacsvisor ps --json': there_bytes)",
+        options.from, facts.source);
+  }
   if (facts.has_layers) {
     return Error::Make(ErrorCode::kBusy,
                        "'{}' is not whole: '{}' holds what a machine last wrote to it; run that "
@@ -212,7 +219,8 @@ Json ToJson(const DiskFacts& facts, const DiskOptions& options) {
           {"file_bytes", facts.size_bytes},
           {"allocated_bytes", facts.allocated_bytes},
           {"holders", facts.holders},
-          {"layers", facts.has_layers}};
+          {"layers", facts.has_layers},
+          {"source", facts.source}};
 }
 
 void PrintFacts(const DiskFacts& facts, const DiskOptions& options) {
@@ -225,7 +233,10 @@ void PrintFacts(const DiskFacts& facts, const DiskOptions& options) {
     Print(stdout, "on disk  {}\n", FormatBytes(facts.allocated_bytes));
   }
   Print(stdout, "in use   {}\n", facts.holders.empty() ? "no" : "by " + facts.holders);
-  if (facts.has_layers) {
+  if (!facts.source.empty()) {
+    Print(stdout, "source   what is not fetched yet is in {}{}\n", facts.source,
+          facts.holders.empty() ? ": the image alone is not the disk; the next run goes on" : "");
+  } else if (facts.has_layers) {
     Print(stdout, "layers   '{}' holds {}\n", LayerDirectoryOf(options.path),
           facts.holders.empty()
               ? "what a killed machine last wrote: the image alone is not the disk; the next run "

@@ -14,6 +14,7 @@
 #include "vmm/base/unique_fd.h"
 #include "vmm/control/runtime_directory.h"
 #include "vmm/disk/image_lock.h"
+#include "vmm/disk/layer_directory.h"
 
 namespace pacsvisor {
 namespace {
@@ -70,6 +71,10 @@ Result<DiskFacts> InspectDisk(const std::string& path) {
   facts.foreign = KindOfForeignImage(std::span(head).first(static_cast<size_t>(count)));
   facts.holders = TRY(HoldersOfImage(path, RecordDirectory()));
   facts.has_layers = HasLayers(path);
+  if (facts.has_layers) {
+    const Result<std::string> source = LayerDirectory::SourceOf(path);
+    facts.source = source.ok() ? *source : std::string();
+  }
   return facts;
 }
 

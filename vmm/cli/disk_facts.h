@@ -19,6 +19,8 @@ struct DiskFacts {
   // Layers of a machine that was killed lie beside it: the image alone is not the disk. The next
   // run merges them.
   bool has_layers = false;
+  // The snapshot, in words, that holds what of the disk is not fetched yet; empty: it is whole.
+  std::string source;
 };
 
 // kInvalidArgument: neither a file nor a block device.

@@ -12,6 +12,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "vmm/cli/disk_facts.h"
+#include "vmm/cli/dropped_disk.h"
 #include "vmm/control/untrusted_json.h"
 
 namespace pacsvisor {
@@ -114,6 +116,18 @@ Result<SwapDirection> DirectionOf(const std::string& text, const MachineConfig& 
   return record["swap"] == kRestoreWord ? SwapDirection::kRestore : SwapDirection::kPutBack;
 }
 
+// The image comes last: as long as it is where it was, the move is not done.
+Status MoveDisk(const std::string& from, const std::string& to) {
+  struct stat status = {};
+  // The layers of one that is reached by a link are beside the file itself, which stays.
+  const bool link = lstat(from.c_str(), &status) == 0 && S_ISLNK(status.st_mode);
+  if (!link && IsThere(LayerDirectoryOf(from))) {
+    TRY(Rename(LayerDirectoryOf(from), LayerDirectoryOf(to)));
+    TRY(SyncFolderOf(from));
+  }
+  return Rename(from, to);
+}
+
 // As often as need be: what is done already shows in the names.
 Status Exchange(const MachineConfig& config, SwapDirection direction) {
   for (const DiskConfig& disk : config.disks) {
@@ -124,9 +138,9 @@ Status Exchange(const MachineConfig& config, SwapDirection direction) {
       continue;
     }
     if (IsThere(disk.path)) {
-      TRY(Rename(disk.path, goes));
+      TRY(MoveDisk(disk.path, goes));
     }
-    TRY(Rename(comes, disk.path));
+    TRY(MoveDisk(comes, disk.path));
     TRY(SyncFolderOf(disk.path));
   }
   const std::string record = RecordName(config);
@@ -153,6 +167,9 @@ Status SwapDisks(const MachineConfig& config, SwapDirection direction) {
       return Error::Make(ErrorCode::kNotFound, "'{}' is not there: no disk was exchanged", comes);
     }
   }
+  if (direction == SwapDirection::kRestore) {
+    DropReplacedDisks(config);  // of a restore that was killed: nobody shall meet them again
+  }
   TRY(WriteRecord(config, direction));
   return Exchange(config, direction);
 }
@@ -168,7 +185,7 @@ Status FinishDiskSwap(const MachineConfig& config) {
 
 void DropReplacedDisks(const MachineConfig& config) {
   for (const DiskConfig& disk : config.disks) {
-    unlink(ReplacedName(disk.path).c_str());
+    DropDisk(ReplacedName(disk.path));
   }
 }
 
@@ -190,6 +207,7 @@ Result<RestoredFiles> RestoredFiles::Create(const std::vector<std::string>& disk
                          path);
     }
     files.files_.push_back({path, std::move(fd)});
+    DropLayers(path);  // left by one that was killed
     if (ftruncate(files.files_.back().fd.get(), 0) != 0) {
       return Error::FromErrno(errno, "cannot empty '{}'", path);
     }
@@ -203,7 +221,7 @@ RestoredFiles::~RestoredFiles() {
     struct stat named = {};
     if (file.fd.valid() && fstat(file.fd.get(), &ours) == 0 &&
         lstat(file.path.c_str(), &named) == 0 && ours.st_ino == named.st_ino) {
-      unlink(file.path.c_str());
+      DropDisk(file.path);
     }
   }
 }

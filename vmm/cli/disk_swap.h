@@ -2,6 +2,8 @@
 // either all as they were, or a record by which the exchange is finished before anybody opens a
 // disk again.
 //
+// The layers of a disk (DISK.layers, where blocks are that are not in the image) go where it goes.
+//
 //   DISK.restored   what is to take DISK's place, whole and durable before the exchange begins
 //   DISK.replaced   what was in its place, until nobody wants it back
 //   DISK.swap       the record, beside the first disk: the exchange has been decided on

@@ -1,14 +1,19 @@
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "vmm/cli/command.h"
+#include "vmm/cli/disk_swap.h"
 #include "vmm/cli/local_time.h"
 #include "vmm/cli/standard_streams.h"
 #include "vmm/cli/store_path.h"
 #include "vmm/control/object_reader.h"
+#include "vmm/disk/layer_directory.h"
 #include "vmm/machine/config_text.h"
+#include "vmm/machine/snapshot_blocks.h"
 
 namespace pacsvisor {
 namespace {
@@ -18,11 +23,17 @@ constexpr char kHoldFooter[] =
 clock is behind a time that the store knows of. Holds add up; --release takes back all of a snapshot,
 or the one that --word names. An ID may be cut to its first digits.
 
+Machines hold snapshots too, whose disks are still fetched from them; these holds go by themselves when a
+disk is whole, and --release leaves them unless --word names one. Where such a disk was deleted before that,
+--release-gone releases what is left of it: each hold whose disk is not where it was. Not where such a
+disk was moved, or is another host's: it could not be read any more.
+
 Examples:
   pacsvisor hold 3f9c21 --until 2036-12-31 --reason "trial 17, kept ten years" --store /srv/store
   pacsvisor hold 3f9c21 --until 30d --reason "before the upgrade" --store /srv/store
   pacsvisor hold --list --store /srv/store
-  pacsvisor hold 3f9c21 --release --store /srv/store)";
+  pacsvisor hold 3f9c21 --release --store /srv/store
+  pacsvisor hold --release-gone --store /srv/store)";
 
 struct HoldOptions {
   std::string id;
@@ -32,6 +43,7 @@ struct HoldOptions {
   std::string word;
   bool list = false;
   bool release = false;
+  bool release_gone = false;
   bool json = false;
 };
 
@@ -40,10 +52,24 @@ nlohmann::json HoldToJson(const Hold& hold) {
           {"made_ns", hold.made_ns},   {"reason", hold.reason}, {"damaged", hold.damaged}};
 }
 
+// Nothing at the path that it was made for, nor on the way there or from there, names it.
+bool IsGone(const Hold& hold) {
+  const std::optional<std::string> path = DiskPathOf(hold);
+  if (!path.has_value()) {
+    return false;
+  }
+  const std::string names[] = {*path, RestoredName(*path), ReplacedName(*path)};
+  return std::ranges::none_of(names, [&hold](const std::string& name) {
+    const Result<std::string> source = LayerDirectory::SourceOf(name);
+    return !source.ok() || source->find(hold.word) != source->npos;
+  });
+}
+
 void PrintHold(const Hold& hold) {
-  Print(stdout, "{}  {:<8}  {:<19}  {}\n", hold.snapshot.Short(), hold.word,
+  Print(stdout, "{}  {:<21}  {:<19}  {}{}\n", hold.snapshot.Short(), hold.word,
         hold.damaged || hold.until_ns == 0 ? "for ever" : LocalTime(hold.until_ns),
-        hold.damaged ? "damaged: it holds until it is released" : Printable(hold.reason));
+        hold.damaged ? "damaged: it holds until it is released" : Printable(hold.reason),
+        IsGone(hold) ? " (no such disk is there)" : "");
 }
 
 Status ListHolds(const HoldOptions& options, Store& store) {
@@ -73,6 +99,22 @@ Status ReleaseHolds(const HoldOptions& options, Store& store) {
   return {};
 }
 
+Status ReleaseGone(const HoldOptions& options, Store& store) {
+  size_t released = 0;
+  for (const Hold& hold : TRY(store.Holds())) {
+    if (!hold.snapshot.Hex().starts_with(options.id) || !IsGone(hold)) {
+      continue;
+    }
+    released += TRY(store.ReleaseHolds(hold.snapshot, hold.word));
+    if (!options.json) {
+      PrintHold(hold);
+    }
+  }
+  options.json ? Print(stdout, "{}\n", DumpJson({{"released", released}}))
+               : Print(stdout, "{} hold{} released\n", released, released == 1 ? "" : "s");
+  return {};
+}
+
 Status MakeHold(const HoldOptions& options, Store& store) {
   const SnapshotId id = TRY(store.Resolve(options.id));
   const uint64_t now_ns = TRY(store.Now());
@@ -83,21 +125,24 @@ Status MakeHold(const HoldOptions& options, Store& store) {
 }
 
 ExitStatus HoldAndTell(const HoldOptions& options) {
-  const bool makes = !options.list && !options.release;
-  if (makes != (!options.until.empty() && !options.reason.empty()) ||
-      (options.list && options.release) || (!options.list && options.id.empty())) {
+  const int others =
+      (options.list ? 1 : 0) + (options.release ? 1 : 0) + (options.release_gone ? 1 : 0);
+  const bool makes = others == 0;
+  if (makes != (!options.until.empty() && !options.reason.empty()) || others > 1 ||
+      ((makes || options.release) && options.id.empty())) {
     Print(stderr,
-          "pacsvisor: give a snapshot with --until and --reason, a snapshot with --release, or "
-          "--list\nRun with --help for more information.\n");
+          "pacsvisor: give a snapshot with --until and --reason, a snapshot with --release, "
+          "--release-gone, or --list\nRun with --help for more information.\n");
     return ExitStatus::kUsage;
   }
   const Result<std::unique_ptr<Store>> store = OpenStoreAt(options.store);
   if (!store.ok()) {
     return Fail(store.error());
   }
-  const Status done = options.list      ? ListHolds(options, **store)
-                      : options.release ? ReleaseHolds(options, **store)
-                                        : MakeHold(options, **store);
+  const Status done = options.list           ? ListHolds(options, **store)
+                      : options.release      ? ReleaseHolds(options, **store)
+                      : options.release_gone ? ReleaseGone(options, **store)
+                                             : MakeHold(options, **store);
   return done.ok() ? ExitStatus::kDone : Fail(done.error());
 }
 
@@ -114,6 +159,8 @@ void AddHoldCommand(CLI::App& app, ExitStatus* status) {
   command->add_option("--reason", options->reason, "Why, for those who find it held");
   command->add_flag("--list", options->list, "Print the holds: snapshot, word, end, reason");
   command->add_flag("--release", options->release, "Take holds back");
+  command->add_flag("--release-gone", options->release_gone,
+                    "Take back those of disks that were deleted before they were whole");
   command->add_option("--word", options->word, "With --release: this one alone");
   command->add_flag("--json", options->json, "Print JSON");
   command->footer(kHoldFooter);

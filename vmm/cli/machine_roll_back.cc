@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "vmm/base/log.h"
-#include "vmm/cli/disk_facts.h"
 #include "vmm/cli/progress_bar.h"
 #include "vmm/cli/restored_disks.h"
 #include "vmm/cli/store_path.h"
@@ -35,6 +34,7 @@ MachineRollBack::MachineRollBack(Order order)
       snapshot_(std::move(order.snapshot)),
       clock_(order.clock),
       cold_(order.cold),
+      eager_(order.eager),
       console_(order.console),
       on_start_(std::move(order.on_start)),
       old_pid_(order.running.pid),
@@ -49,7 +49,11 @@ Status MachineRollBack::Prepare() {
                        name_);
   }
   ProgressBar progress;
-  files_.emplace(TRY(WriteRestoredDisks(*snapshot_, plan_.disks, progress)));
+  const StorePlace place{plan_.config.store_path, plan_.config.store_key};
+  const std::unique_ptr<Store> store = TRY(OpenStoreAt(place));
+  files_.emplace(TRY(WriteRestoredDisks(
+      {.store = *store, .place = place, .snapshot = *snapshot_, .machine = name_, .eager = eager_},
+      plan_, progress)));
   // Left from a roll-back that was killed: nobody shall take it for what this one replaces.
   DropReplacedDisks(plan_.config);
   return cold_ ? Status() : Rehearse();
@@ -149,35 +153,17 @@ RollBackSteps::Life MachineRollBack::Run(const MachineConfig& config, const Prep
 
 RollBackSteps::Life MachineRollBack::RunRestored() {
   const auto prepare = [this]() -> Result<std::shared_ptr<const RestorePoint>> {
-    const std::string base = TRY(RuntimeBase());
-    const ImageOwner owner{.machine = name_, .record_directory = TRY(ImageRecordDirectory(base))};
-    TRY(MergeLeftoverLayers(plan_.config, owner));
     TRY(ExchangeDisks(plan_.config, SwapDirection::kRestore));
     if (cold_) {
       return std::shared_ptr<const RestorePoint>();
     }
     return std::make_shared<const RestorePoint>(
-        RestorePoint{.snapshot = snapshot_, .clock = clock_, .continues = true});
+        RestorePoint{.snapshot = std::move(snapshot_), .clock = clock_, .continues = true});
   };
   return Run(plan_.config, prepare, true);
 }
 
-Status MachineRollBack::PutBack() {
-  TRY(FinishDiskSwap(plan_.config));
-  const std::vector<DiskConfig>& disks = plan_.config.disks;
-  if (!std::all_of(disks.begin(), disks.end(), [](const DiskConfig& disk) {
-        return std::filesystem::exists(ReplacedName(disk.path));
-      })) {
-    return {};  // they never left their places
-  }
-  // Layers of a restored machine that did not come to run hold nothing that anybody has seen, and
-  // belong to its disk.
-  for (const DiskConfig& disk : disks) {
-    std::error_code ignored;
-    std::filesystem::remove_all(LayerDirectoryOf(disk.path), ignored);
-  }
-  return ExchangeDisks(plan_.config, SwapDirection::kPutBack);
-}
+Status MachineRollBack::PutBack() { return PutDisksBack(plan_.config); }
 
 RollBackSteps::Life MachineRollBack::RunOld() {
   const auto open = [this]() -> Result<std::shared_ptr<SnapshotReader>> {

@@ -25,6 +25,7 @@ class MachineRollBack : public RollBackSteps {
     std::shared_ptr<SnapshotReader> snapshot;
     RestoredClock clock = RestoredClock::kContinue;
     bool cold = false;
+    bool eager = false;   // as DiskOrigin says
     bool console = true;  // as RunOptions says
     // Of the restored machine; with the snapshot that keeps the old one, or an empty text.
     std::function<void(const StartedMachine&, const std::string& kept)> on_start;
@@ -50,6 +51,7 @@ class MachineRollBack : public RollBackSteps {
   std::shared_ptr<SnapshotReader> snapshot_;
   const RestoredClock clock_;
   const bool cold_;
+  const bool eager_;
   const bool console_;
   const std::function<void(const StartedMachine&, const std::string& kept)> on_start_;
   const int64_t old_pid_;

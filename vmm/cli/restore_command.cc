@@ -7,6 +7,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/cli/command.h"
+#include "vmm/cli/dropped_disk.h"
 #include "vmm/cli/machine_roll_back.h"
 #include "vmm/cli/process_setup.h"
 #include "vmm/cli/progress_bar.h"
@@ -39,15 +40,18 @@ Beside the old one (--name NEW): a machine of its own, with disks in --directory
 cards keep their addresses, and reach nothing. --forward lets this host in; --network live connects it
 as the old one was, and is refused while that one runs.
 
-The guest starts at once; its memory is fetched from the store as it is touched, and the rest in the
-background ('ps --json': memory_there_bytes). Until it is whole the store must stay: a page that
-cannot be fetched ends the machine. --eager reads all of it first, as a host without userfaultfd does.
+The guest starts at once; its memory and disks are fetched from the store as they are touched, and the
+rest in the background ('ps --json': memory_there_bytes, and there_bytes of each disk). Until they are
+whole the store must stay where it is. A page that cannot be fetched ends the machine; a block of a disk
+that cannot is an I/O error for the guest. A machine that ends before its disks are whole goes on with
+them when it runs again; until then its snapshot is held ('pacsvisor hold --list') and not pruned.
+--eager reads all of it first: memory also on a host without userfaultfd, disks also where the store
+cannot be written.
 A quiesced snapshot holds file systems that stand still: they are thawed before the restore is reported
 as done. The guest agent, where there is one, also sets the guest's clock.
 
 Exit status: as 'pacsvisor run'; 1 also when nothing could be restored. What this host cannot run is
-refused before anything is changed. Where a later step fails, in place of a machine that did not run, the
-disks may hold the snapshot's bytes already: what they held is in the snapshot kept before.
+refused before anything is changed; where a later step fails, the disks that were there are put back.
 
 Examples:
   pacsvisor restore 3fa9c2e1 --store /srv/store
@@ -157,6 +161,27 @@ class Preparation {
   const MachineConfig& config() const { return plan_.config; }
   const std::string& kept() const { return kept_; }  // the snapshot's id; empty: none
 
+  // The restored machine runs, or is not going to.
+  void Started() {
+    made_.clear();
+    if (std::exchange(exchanged_, false)) {
+      DropReplacedDisks(plan_.config);
+    }
+    files_.reset();
+  }
+  void Failed() {
+    for (const std::string& path : std::exchange(made_, {})) {
+      DropDisk(path);
+    }
+    if (std::exchange(exchanged_, false)) {
+      if (const Status back = PutDisksBack(plan_.config); !back.ok()) {
+        Log(LogLevel::kError, "the old disks are not in their places again: {}",
+            back.error().message());
+      }
+    }
+    files_.reset();
+  }
+
   Result<std::shared_ptr<const RestorePoint>> Prepare() {
     const bool in_place = options_.new_name.empty();
     if (!given_.cold) {
@@ -168,12 +193,20 @@ class Preparation {
     } else {
       TRY(MakeDirectory(options_, plan_.config));
     }
+    const DiskOrigin origin{.store = *store_,
+                            .place = {options_.store_path, options_.store_key},
+                            .snapshot = *snapshot_,
+                            .machine = plan_.config.name,
+                            .eager = given_.eager};
     if (in_place) {
-      const RestoredFiles files = TRY(WriteRestoredDisks(*snapshot_, plan_.disks, progress));
+      files_.emplace(TRY(WriteRestoredDisks(origin, plan_, progress)));
       TRY(ExchangeDisks(plan_.config, SwapDirection::kRestore));
-      DropReplacedDisks(plan_.config);
+      exchanged_ = true;
     } else {
-      TRY(WriteNewDisks(*snapshot_, plan_.disks, progress));
+      TRY(WriteNewDisks(origin, plan_, progress));
+      for (const RestorePlan::Disk& disk : plan_.disks) {
+        made_.push_back(disk.path);
+      }
     }
     store_.reset();
     if (given_.cold) {
@@ -191,7 +224,6 @@ class Preparation {
     const std::string base = TRY(RuntimeBase());
     const ImageOwner owner{.machine = plan_.config.name,
                            .record_directory = TRY(ImageRecordDirectory(base))};
-    TRY(MergeLeftoverLayers(plan_.config, owner));
     bool all_there = !plan_.config.disks.empty();  // without a disk nothing is there to keep
     for (const DiskConfig& disk : plan_.config.disks) {
       all_there = all_there && std::filesystem::exists(disk.path);
@@ -199,6 +231,7 @@ class Preparation {
     if (given_.discard || !all_there) {
       return {};
     }
+    TRY(MakeDisksWhole(plan_.config, owner));
     const SnapshotInfo kept =
         TRY(KeepDisks(*store_, snapshot_->info().id, plan_.config,
                       "before roll-back to " + snapshot_->info().id.Short(), progress));
@@ -219,6 +252,9 @@ class Preparation {
   const RestoreOptions options_;
   const CommandOptions& given_;
   std::string kept_;
+  std::optional<RestoredFiles> files_;  // in place only
+  bool exchanged_ = false;              // the old disks are beside them
+  std::vector<std::string> made_;       // of a new machine
 };
 
 // One object on standard output, once the guest runs (and is thawed).
@@ -249,6 +285,27 @@ class StartReport {
   const uint64_t begun_ns_;
 };
 
+// Of what does not run. In place the machine is a process of its own, so that this one can put the
+// old disks back if it does not come to run.
+Result<ExitStatus> RunPreparation(Preparation& preparation, const CommandOptions& given,
+                                  const StartReport& report) {
+  bool started = false;
+  RunOptions options{.console = !given.json, .on_start = {}, .in_child = given.name.empty()};
+  options.on_start = [&](const StartedMachine& machine) {
+    started = true;
+    preparation.Started();
+    if (given.json) {
+      report.Print(machine, preparation.kept());
+    }
+  };
+  Result<ExitStatus> status = RunPreparedMachine(
+      preparation.config(), [&preparation] { return preparation.Prepare(); }, options);
+  if (!started) {
+    preparation.Failed();
+  }
+  return status;
+}
+
 Result<ExitStatus> Restore(const CommandOptions& given) {
   const RestoreOptions options = TRY(ReadOptions(given));
   std::unique_ptr<Store> store = TRY(OpenStoreAt({options.store_path, options.store_key}));
@@ -257,31 +314,29 @@ Result<ExitStatus> Restore(const CommandOptions& given) {
   RestorePlan plan = TRY(PlanRestore(snapshot->info(), options));
   TRY(CheckLive(options, snapshot->info().draft.machine));
   const StartReport report(snapshot->info(), plan.config.name);
-  const auto on_start = [&](const StartedMachine& started, const std::string& kept) {
-    if (given.json) {
-      report.Print(started, kept);
-    }
-  };
   if (options.new_name.empty()) {
     const std::string base = TRY(RuntimeBase());
     Result<RunningMachine> running = FindRunningMachine(base, plan.config.name);
     if (running.ok()) {
       store.reset();
-      MachineRollBack steps({.running = *std::move(running),
-                             .plan = std::move(plan),
-                             .snapshot = std::move(snapshot),
-                             .clock = ClockOf(given),
-                             .cold = given.cold,
-                             .console = !given.json,
-                             .on_start = on_start});
+      MachineRollBack steps(
+          {.running = *std::move(running),
+           .plan = std::move(plan),
+           .snapshot = std::move(snapshot),
+           .clock = ClockOf(given),
+           .cold = given.cold,
+           .eager = given.eager,
+           .console = !given.json,
+           .on_start = [&](const StartedMachine& started, const std::string& kept) {
+             if (given.json) {
+               report.Print(started, kept);
+             }
+           }});
       return RollBackRunning(steps, !given.discard);
     }
   }
   Preparation preparation(std::move(store), std::move(snapshot), std::move(plan), options, given);
-  return RunPreparedMachine(
-      preparation.config(), [&preparation] { return preparation.Prepare(); },
-      {.console = !given.json,
-       .on_start = [&](const StartedMachine& started) { on_start(started, preparation.kept()); }});
+  return RunPreparation(preparation, given, report);
 }
 
 }  // namespace
@@ -314,8 +369,9 @@ void AddRestoreCommand(CLI::App& app, ExitStatus* status) {
   command->add_flag("--json", options->json,
                     "Print a JSON object once the guest runs: id, name, pid, control_socket, kept, "
                     "started_ns; its console is not on standard output then");
-  command->add_flag("--eager", options->eager,
-                    "Read all of memory before the guest starts, not as it is touched");
+  command->add_flag(
+      "--eager", options->eager,
+      "Read all of memory and disks before the guest starts, not as they are touched");
   command
       ->add_option("--log-level", options->log_level,
                    "trace, debug, info, warning, error or off; default: info")

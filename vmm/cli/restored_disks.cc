@@ -8,9 +8,12 @@
 #include <memory>
 
 #include "vmm/base/clock.h"
+#include "vmm/base/log.h"
 #include "vmm/cli/disk_facts.h"
+#include "vmm/cli/dropped_disk.h"
 #include "vmm/cli/new_disk_file.h"
-#include "vmm/disk/layered_disk.h"
+#include "vmm/machine/host_resources.h"
+#include "vmm/machine/snapshot_blocks.h"
 #include "vmm/snapshot/disks_snapshot.h"
 
 namespace pacsvisor {
@@ -59,13 +62,71 @@ Status WriteDisk(SnapshotReader& snapshot, const RestorePlan::Disk& disk, int fd
   return {};
 }
 
-uint64_t TotalBytes(const std::vector<RestorePlan::Disk>& disks) {
-  uint64_t bytes = 0;
-  for (const RestorePlan::Disk& disk : disks) {
-    bytes += disk.size_bytes;
+// Makes the disks of a plan, one after the other; what has been begun lazily is given up again
+// unless all was well.
+class DiskMaker {
+ public:
+  DiskMaker(const DiskOrigin& origin, const RestorePlan& plan, ProgressBar& progress)
+      : origin_(origin), plan_(plan), progress_(progress), eager_(origin.eager) {
+    for (const RestorePlan::Disk& disk : plan.disks) {
+      total_bytes_ += disk.size_bytes;
+    }
   }
-  return bytes;
-}
+  ~DiskMaker() {
+    progress_.Clear();
+    for (const std::string& path : begun_) {
+      DropLayers(path);
+    }
+  }
+  DiskMaker(const DiskMaker&) = delete;
+  DiskMaker& operator=(const DiskMaker&) = delete;
+
+  // The disk `index` as the new, empty file `fd`, which is found as `path`.
+  Status Make(size_t index, const std::string& path, int fd) {
+    const RestorePlan::Disk& disk = plan_.disks[index];
+    if (!eager_ && !plan_.config.disks[index].read_only) {
+      const Status begun = Begin(disk, path, fd);
+      if (begun.ok()) {
+        done_bytes_ += disk.size_bytes;
+        return {};
+      }
+      // A store that cannot be written, or that somebody else has been writing for long.
+      Log(LogLevel::kInfo, "disks are written whole before the guest starts: {}",
+          begun.error().message());
+      eager_ = true;
+    }
+    TRY(WriteDisk(origin_.snapshot, disk, fd, done_bytes_, total_bytes_, progress_));
+    done_bytes_ += disk.size_bytes;
+    return {};
+  }
+  void Keep() { begun_.clear(); }
+
+ private:
+  Status Begin(const RestorePlan::Disk& disk, const std::string& path, int fd) {
+    const SnapshotInfo& info = origin_.snapshot.info();
+    TRY(BeginFromSnapshot(origin_.store,
+                          {.store = origin_.place.path,
+                           .key = origin_.place.key,
+                           .snapshot = info.id,
+                           .space = info.spaces[disk.space].name,
+                           .hold = {}},
+                          {.fd = fd,
+                           .size_bytes = disk.size_bytes,
+                           .image = path,
+                           .path = disk.path,
+                           .machine = origin_.machine}));
+    begun_.push_back(path);
+    return {};
+  }
+
+  const DiskOrigin& origin_;
+  const RestorePlan& plan_;
+  ProgressBar& progress_;
+  bool eager_;
+  uint64_t total_bytes_ = 0;
+  uint64_t done_bytes_ = 0;
+  std::vector<std::string> begun_;
+};
 
 class ProgressObserver : public CaptureObserver {
  public:
@@ -81,51 +142,48 @@ class ProgressObserver : public CaptureObserver {
 
 }  // namespace
 
-Status WriteNewDisks(SnapshotReader& snapshot, const std::vector<RestorePlan::Disk>& disks,
-                     ProgressBar& progress) {
-  const uint64_t total_bytes = TotalBytes(disks);
+Status WriteNewDisks(const DiskOrigin& origin, const RestorePlan& plan, ProgressBar& progress) {
   std::vector<NewDiskFile> files;
-  uint64_t done_bytes = 0;
-  for (const RestorePlan::Disk& disk : disks) {
-    files.push_back(TRY(NewDiskFile::Create(disk.path, NewDiskFile::Existing::kRefuse)));
-    TRY(WriteDisk(snapshot, disk, files.back().fd(), done_bytes, total_bytes, progress));
-    done_bytes += disk.size_bytes;
+  DiskMaker maker(origin, plan, progress);
+  for (size_t i = 0; i < plan.disks.size(); ++i) {
+    const std::string& path = plan.disks[i].path;
+    files.push_back(TRY(NewDiskFile::Create(path, NewDiskFile::Existing::kRefuse)));
+    TRY(maker.Make(i, path, files.back().fd()));
   }
-  progress.Clear();
   for (NewDiskFile& file : files) {
     TRY(file.Finish());
   }
+  maker.Keep();
   return {};
 }
 
-Result<RestoredFiles> WriteRestoredDisks(SnapshotReader& snapshot,
-                                         const std::vector<RestorePlan::Disk>& disks,
+Result<RestoredFiles> WriteRestoredDisks(const DiskOrigin& origin, const RestorePlan& plan,
                                          ProgressBar& progress) {
   std::vector<std::string> paths;
-  for (const RestorePlan::Disk& disk : disks) {
+  for (const RestorePlan::Disk& disk : plan.disks) {
     paths.push_back(disk.path);
   }
   RestoredFiles files = TRY(RestoredFiles::Create(paths));
-  uint64_t done_bytes = 0;
-  for (size_t i = 0; i < disks.size(); ++i) {
-    TRY(WriteDisk(snapshot, disks[i], files.fd(i), done_bytes, TotalBytes(disks), progress));
-    done_bytes += disks[i].size_bytes;
+  DiskMaker maker(origin, plan, progress);
+  for (size_t i = 0; i < plan.disks.size(); ++i) {
+    TRY(maker.Make(i, RestoredName(paths[i]), files.fd(i)));
   }
-  progress.Clear();
   TRY(files.Sync());
+  maker.Keep();
   return files;
 }
 
 Status ExchangeDisks(const MachineConfig& config, SwapDirection direction) {
   std::vector<ImageLock> claims;
   for (const DiskConfig& disk : config.disks) {
-    if (HasLayers(disk.path)) {
-      return Error::Make(ErrorCode::kBusy,
-                         "'{}' holds what a machine last wrote to an earlier disk of this name: it "
-                         "would be taken for the new one's; move or remove that directory first",
-                         LayerDirectoryOf(disk.path));
-    }
     if (!std::filesystem::exists(disk.path)) {
+      if (HasLayers(disk.path)) {
+        return Error::Make(
+            ErrorCode::kBusy,
+            "'{}' holds what a machine last wrote to an earlier disk of this name: it "
+            "would be taken for the new one's; move or remove that directory first",
+            LayerDirectoryOf(disk.path));
+      }
       continue;
     }
     if (!std::filesystem::is_regular_file(disk.path)) {
@@ -138,7 +196,18 @@ Status ExchangeDisks(const MachineConfig& config, SwapDirection direction) {
   return SwapDisks(config, direction);
 }
 
-Status MergeLeftoverLayers(const MachineConfig& config, const ImageOwner& owner) {
+Status PutDisksBack(const MachineConfig& config) {
+  TRY(FinishDiskSwap(config));
+  const std::vector<DiskConfig>& disks = config.disks;
+  if (!std::all_of(disks.begin(), disks.end(), [](const DiskConfig& disk) {
+        return std::filesystem::exists(ReplacedName(disk.path));
+      })) {
+    return {};  // they never left their places, or nothing was there
+  }
+  return ExchangeDisks(config, SwapDirection::kPutBack);
+}
+
+Status MakeDisksWhole(const MachineConfig& config, const ImageOwner& owner) {
   for (const DiskConfig& disk : config.disks) {
     if (disk.read_only || !LayerDirectory::HoldsLayers(disk.path)) {
       continue;
@@ -147,10 +216,12 @@ Status MergeLeftoverLayers(const MachineConfig& config, const ImageOwner& owner)
         {.path = disk.path, .cache = disk.cache, .with_layers = true, .owner = owner}));
     std::shared_ptr<IoEngine> engine = TRY(CreateIoEngine(IoEngineKind::kAuto));
     std::shared_ptr<LayerDirectory> directory = TRY(LayerDirectory::Open(disk.path));
-    const std::unique_ptr<LayeredDisk> layered =
-        TRY(LayeredDisk::Create(std::make_shared<const DiskImage>(std::move(image)),
-                                std::move(engine), std::move(directory)));
-    TRY(layered->MergeAll());
+    const std::shared_ptr<SnapshotBlocks> source = TRY(OpenBlockSource(disk.path, nullptr));
+    if (source != nullptr) {
+      Log(LogLevel::kInfo, "disk {}: what is not fetched yet comes first", disk.path);
+    }
+    TRY(MergeDisk(std::make_shared<const DiskImage>(std::move(image)), std::move(engine),
+                  std::move(directory), source, LayeredDisk::SourceBlocks::kFetch));
   }
   return {};
 }

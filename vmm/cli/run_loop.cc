@@ -52,9 +52,13 @@ ExitStatus ReportEnd(const ChildEnd& end, const std::optional<Cgroup>& cgroup) {
 }
 
 Result<ExitStatus> RunSupervised(const MachineConfig& config, MachinePlace place,
-                                 const std::shared_ptr<const RestorePoint>& from) {
+                                 std::shared_ptr<const RestorePoint> from) {
   const EventFd started = TRY(EventFd::Create());
-  const std::function<void()> on_start = place.on_start;
+  // The snapshot is the machine's from then on, for as long as that needs it.
+  const auto on_start = [&from, then = place.on_start] {
+    from.reset();
+    then();
+  };
   place.on_start = [&started] { started.Signal(); };
   std::optional<Cgroup> cgroup;
   if (config.limits.any()) {
@@ -62,16 +66,16 @@ Result<ExitStatus> RunSupervised(const MachineConfig& config, MachinePlace place
   }
   termios before = {};
   const bool has_mode = place.has_terminal && tcgetattr(STDIN_FILENO, &before) == 0;
-  const ChildEnd end =
-      TRY(Supervise({.signals = {kEndSignals.begin(), kEndSignals.end()},
-                     .pid_namespace = config.sandbox.namespaces.pid,
-                     .news_fd = started.fd(),
-                     .on_news = on_start},
-                    [&] {
-                      const Status joined = cgroup ? cgroup->Join() : Status();
-                      return static_cast<int>(joined.ok() ? RunMachineProcess(config, place, from)
-                                                          : Fail(joined.error()));
-                    }));
+  const ChildEnd end = TRY(Supervise(
+      {.signals = {kEndSignals.begin(), kEndSignals.end()},
+       .pid_namespace = config.sandbox.namespaces.pid,
+       .news_fd = started.fd(),
+       .on_news = on_start},
+      [&] {
+        const Status joined = cgroup ? cgroup->Join() : Status();
+        return static_cast<int>(joined.ok() ? RunMachineProcess(config, place, std::move(from))
+                                            : Fail(joined.error()));
+      }));
   if (has_mode && end.signal != 0) {
     tcsetattr(STDIN_FILENO, TCSANOW, &before);
   }
@@ -100,13 +104,13 @@ Result<ExitStatus> RunPreparedMachine(const MachineConfig& config, const Prepare
     }
   };
   TRY(FinishDiskSwap(config));
-  const std::shared_ptr<const RestorePoint> from = TRY(prepare());
+  std::shared_ptr<const RestorePoint> from = TRY(prepare());
   BlockEndSignals();  // up to here one ends the process, which holds nothing yet
   if (NeedsSupervisor(config) || options.in_child) {
-    return RunSupervised(config, place, from);
+    return RunSupervised(config, place, std::move(from));
   }
   place.last = [&directory] { directory.Remove(); };
-  return RunMachineProcess(config, place, from);
+  return RunMachineProcess(config, place, std::move(from));
 }
 
 ExitStatus RunMachine(const std::string& config_path) {

@@ -16,6 +16,7 @@
 #include "vmm/control/machine_agent.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/machine_subject.h"
+#include "vmm/machine/source_release.h"
 #include "vmm/snapshot/snapshot_taker.h"
 
 namespace pacsvisor {
@@ -72,8 +73,11 @@ SnapshotResult ResultOf(const TakenSnapshot& taken) {
 
 class MachineAdapter : public MachineRunner {
  public:
-  MachineAdapter(std::unique_ptr<Machine> machine, std::shared_ptr<Store> store)
-      : machine_(std::move(machine)), store_(std::move(store)), agent_(*machine_) {}
+  MachineAdapter(std::unique_ptr<Machine> machine, std::shared_ptr<const HostResources> host)
+      : machine_(std::move(machine)),
+        host_(std::move(host)),
+        store_(host_->store),
+        agent_(*machine_) {}
 
   // Between Build and Start. `begun_ns`: before Build.
   Status Restore(const RestorePoint& from, uint64_t begun_ns) {
@@ -91,6 +95,7 @@ class MachineAdapter : public MachineRunner {
 
   Status Start() override {
     TRY(machine_->Start());
+    TRY(StartRelease());
     return restored_ ? agent_.WakeRestored(restored_->snapshot, restored_->clock) : Status();
   }
   MachineEnd Wait() override { return machine_->Wait(); }
@@ -100,6 +105,9 @@ class MachineAdapter : public MachineRunner {
   uint64_t restore_start_ns() const override { return restore_start_ns_; }
   uint64_t memory_there_bytes() const override {
     return machine_->GetMemoryProgress().pages_there * kPageSizeBytes;
+  }
+  uint64_t disk_left_bytes(size_t disk) const override {
+    return machine_->GetDiskProgress(disk).left_bytes;
   }
   FaultDescriptions guest_faults() const override {
     FaultDescriptions faults;
@@ -162,6 +170,19 @@ class MachineAdapter : public MachineRunner {
           pruned->removed.size());
     }
   }
+  Status StartRelease() {
+    std::vector<SourceRelease::Disk> disks;
+    for (size_t i = 0; i < host_->disks.size(); ++i) {
+      disks.push_back(
+          {.path = machine_->config().disks[i].path,
+           .source = host_->disks[i].source,
+           .needs_source = [machine = machine_.get(),
+                            i] { return machine->GetDiskProgress(i).needs_source; },
+           .fetch_again = [machine = machine_.get(), i] { machine->FetchDiskAgain(i); }});
+    }
+    release_ = TRY(SourceRelease::Start(std::move(disks)));
+    return {};
+  }
   Status MakeTaker() {
     if (taker_ == nullptr) {
       subject_ = TRY(MachineSubject::Create(*machine_));
@@ -171,6 +192,7 @@ class MachineAdapter : public MachineRunner {
   }
 
   const std::unique_ptr<Machine> machine_;
+  const std::shared_ptr<const HostResources> host_;
   const std::shared_ptr<Store> store_;  // null: no snapshots
   uint64_t restore_start_ns_ = 0;       // before the start
   struct Restored {
@@ -182,6 +204,8 @@ class MachineAdapter : public MachineRunner {
   // The snapshot's thread, or before the start.
   std::unique_ptr<MachineSubject> subject_;
   std::unique_ptr<SnapshotTaker> taker_;
+  // Last: its thread asks the machine. Null: every disk is whole.
+  std::unique_ptr<SourceRelease> release_;
 };
 
 // Of a file or a block device; 0 when it cannot be asked.
@@ -232,7 +256,7 @@ MachineFactory MachineFactoryOf(MachineConfig config, std::shared_ptr<const Host
                            .on_memory_lost = on_memory_lost};
     const uint64_t begun_ns = MonotonicNs();
     std::unique_ptr<Machine> machine = TRY(Machine::Build(config, std::move(options)));
-    auto adapter = std::make_unique<MachineAdapter>(std::move(machine), host->store);
+    auto adapter = std::make_unique<MachineAdapter>(std::move(machine), host);
     if (point != nullptr) {
       TRY(adapter->Restore(*point, begun_ns));
     }
@@ -278,6 +302,7 @@ MachineDescription DescribeConfig(const MachineConfig& config) {
     description.disks.push_back({.path = disk.path,
                                  .serial = disk.serial,
                                  .size_bytes = SizeOf(disk.path),
+                                 .there_bytes = 0,
                                  .read_only = disk.read_only});
   }
   for (const NetConfig& net : config.nets) {

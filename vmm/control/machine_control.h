@@ -20,6 +20,9 @@ struct DiskDescription {
   std::string path;
   std::string serial;
   uint64_t size_bytes = 0;
+  // Less while a restored machine runs and the rest is still in the snapshot; 0 while none is
+  // there.
+  uint64_t there_bytes = 0;
   bool read_only = false;
 };
 

@@ -40,6 +40,7 @@ Json ToJson(const DiskDescription& disk) {
   return {{"path", disk.path},
           {"serial", disk.serial},
           {"size_bytes", disk.size_bytes},
+          {"there_bytes", disk.there_bytes},
           {"read_only", disk.read_only}};
 }
 
@@ -56,6 +57,7 @@ DiskDescription DiskFromJson(const Json& json, ObjectReader* outer) {
   DiskDescription disk{.path = reader.Text("path"),
                        .serial = reader.Text("serial"),
                        .size_bytes = reader.Number("size_bytes", UINT64_MAX),
+                       .there_bytes = reader.Number("there_bytes", UINT64_MAX),
                        .read_only = reader.Boolean("read_only")};
   if (!reader.problem().empty()) {
     outer->Fail("has a disk that " + reader.problem());

@@ -33,6 +33,8 @@ class MachineRunner {
   virtual uint64_t restore_start_ns() const { return 0; }
   // How much of its memory is there: all of it, unless a restore is still fetching.
   virtual uint64_t memory_there_bytes() const { return 0; }
+  // How much of a disk, by its number, is still in the snapshot that it was restored from.
+  virtual uint64_t disk_left_bytes(size_t /*disk*/) const { return 0; }
   // How often the guest broke the hardware's rules.
   virtual FaultDescriptions guest_faults() const { return {}; }
   virtual void PressPowerButton() = 0;

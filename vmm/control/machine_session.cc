@@ -1,5 +1,6 @@
 #include "vmm/control/machine_session.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -209,6 +210,10 @@ MachineDescription MachineSession::Describe() {
     description.restore_start_ns = runner_->restore_start_ns();
     description.first_entry_ns = runner_->first_entry_ns();
     description.faults = runner_->guest_faults();
+    for (size_t i = 0; i < description.disks.size(); ++i) {
+      DiskDescription& disk = description.disks[i];
+      disk.there_bytes = disk.size_bytes - std::min(disk.size_bytes, runner_->disk_left_bytes(i));
+    }
   }
   description.state = force_at_ns_ ? MachineState::kStopping
                       : paused_    ? MachineState::kPaused

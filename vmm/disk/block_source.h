@@ -24,6 +24,10 @@ class BlockSource {
   virtual Status Fetch(BlockIndex first, std::span<uint8_t> bytes) = 0;
   // How many blocks from `first` on are known to be zeroes without fetching them; 0: not this one.
   virtual Result<uint64_t> ZeroRun(BlockIndex first) = 0;
+  // Whether the record that names this may go, asked when no block is needed any more, durably
+  // (LayeredDisk::needs_source): what it stands for is kept by nobody any more who would have to be
+  // found by that name. Does not wait.
+  virtual bool MayForget() const { return true; }
 };
 
 }  // namespace pacsvisor

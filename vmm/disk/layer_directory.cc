@@ -253,7 +253,7 @@ Result<std::optional<LayerDirectory::Leftover>> LayerDirectory::Recover(
     }
   }
   TRY(RemoveOrphans(named));
-  if (map.layered_count() == 0) {
+  if (map.layered_count() == 0 && leftover.header.source.empty()) {
     TRY(RemoveLog());
     TRY(Sync());
     return std::optional<Leftover>();

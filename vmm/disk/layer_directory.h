@@ -63,8 +63,9 @@ class LayerDirectory {
     std::array<LayerFile, kMaxLayers + 1> layers;  // those that the map names
   };
   // Replays the log into `map` and opens the layers it names; removes what nothing names. None when
-  // nothing is left over. kCorrupt, kUnsupported and kInvalidArgument (another image's) say what to
-  // do; nothing is removed then.
+  // nothing is left over; a log that names a source is, since whoever keeps that must know first.
+  // kCorrupt, kUnsupported and kInvalidArgument (another image's) say what to do; nothing is
+  // removed then.
   Result<std::optional<Leftover>> Recover(const LayerLogHeader& expected, bool direct,
                                           BlockMap& map);
 

@@ -93,7 +93,8 @@ class LayeredDisk : public BlockBackend, public SealedView {
     kLeave,  // they stay where they are, for the next who runs the image
   };
   // A clean end, with no worker running any more: all layers into the base and their files away.
-  // Returns when that is done (a view is released first), or with what the host refused.
+  // Returns when that is done (a view is released first), or with what the host refused. The log
+  // stays while a source that is not needed any more may not be forgotten.
   Status MergeAll(SourceBlocks source_blocks = SourceBlocks::kFetch);
 
   // Layers with blocks that are not merged, the active one among them. Any thread; a moving value.
@@ -103,6 +104,8 @@ class LayeredDisk : public BlockBackend, public SealedView {
   // Whether whoever comes after a power cut would still need the source. False is for good. Any
   // thread.
   bool needs_source() const;
+  // Fetching in the background stops where a fetch fails: it goes on. Any thread.
+  void FetchAgain();
 
  private:
   // A request on its way, or a piece of merging.
@@ -193,6 +196,9 @@ class LayeredDisk : public BlockBackend, public SealedView {
   MergeOf WhatIsMerged(const BlockRequest& request) const REQUIRES(mutex_);
   // Whether the disk may do without something now, or a round must first come to its end.
   bool MayRetireLog() REQUIRES(mutex_);
+  bool HasUsedLayers() REQUIRES(mutex_);
+  // Everything is home, durably; the log stays, since it names a source that may not be forgotten.
+  bool WaitsToForget() REQUIRES(mutex_);
   bool MayRetireLayers() REQUIRES(mutex_);
   void AskForRound() REQUIRES(mutex_);
   bool AtEnd(SourceBlocks source_blocks);

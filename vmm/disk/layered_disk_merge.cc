@@ -109,9 +109,7 @@ bool LayeredDisk::MayRetireLog() {
 // While blocks are in the source the log stays, and its last word on every block must be another
 // place than a layer. No request is on its way that reads one: its blocks would still be there.
 bool LayeredDisk::MayRetireLayers() {
-  const bool layers = std::any_of(layers_.begin() + 1, layers_.end(),
-                                  [](const Layer& layer) { return layer.in_use; });
-  if (!layers && !leave_source_) {
+  if (!HasUsedLayers() && !leave_source_) {
     return false;
   }
   if (map_.in_layers() > 0 || map_.in_source() == 0) {
@@ -129,6 +127,16 @@ bool LayeredDisk::MayRetireLayers() {
   return !commit_.running();
 }
 
+bool LayeredDisk::HasUsedLayers() {
+  return std::any_of(layers_.begin() + 1, layers_.end(),
+                     [](const Layer& layer) { return layer.in_use; });
+}
+
+bool LayeredDisk::WaitsToForget() {
+  return layered_ && !needs_source_ && map_.layered_count() == 0 && source_ != nullptr &&
+         !source_->MayForget();
+}
+
 void LayeredDisk::Settle() {
   std::optional<LayerJanitor::Rubbish> rubbish;
   {
@@ -137,9 +145,12 @@ void LayeredDisk::Settle() {
       layers_home_.reset();
       return;
     }
+    if (WaitsToForget() && !HasUsedLayers()) {
+      return;  // no more rounds for that
+    }
     if (MayRetireLog()) {
-      layered_ = false;
       needs_source_ = false;
+      layered_ = WaitsToForget();
     } else if (!MayRetireLayers()) {
       return;
     }
@@ -197,10 +208,10 @@ bool LayeredDisk::AtEnd(SourceBlocks source_blocks) {
     return true;
   }
   const MutexLock lock(mutex_);
-  const bool layers = std::any_of(layers_.begin() + 1, layers_.end(),
-                                  [](const Layer& layer) { return layer.in_use; });
-  return source_blocks == SourceBlocks::kLeave && map_.in_source() > 0 && !layers &&
-         map_.in_layers() == 0 && table_.size() == 0 && commit_.settled();
+  const bool source_stays =
+      (source_blocks == SourceBlocks::kLeave && map_.in_source() > 0) || WaitsToForget();
+  return source_stays && !HasUsedLayers() && map_.in_layers() == 0 && table_.size() == 0 &&
+         commit_.settled();
 }
 
 Status LayeredDisk::MergeAll(SourceBlocks source_blocks) {
@@ -244,6 +255,17 @@ Status LayeredDisk::MergeAll(SourceBlocks source_blocks) {
 uint64_t LayeredDisk::blocks_in_source() const {
   const MutexLock lock(mutex_);
   return map_.in_source();
+}
+
+void LayeredDisk::FetchAgain() {
+  {
+    const MutexLock lock(mutex_);
+    if (fetch_error_ == 0) {
+      return;
+    }
+    fetch_error_ = 0;
+  }
+  Wake();
 }
 
 bool LayeredDisk::needs_source() const {

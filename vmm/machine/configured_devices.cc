@@ -19,22 +19,22 @@ namespace pacsvisor {
 namespace {
 
 // Without a place for layers the disk cannot be frozen, and costs nothing for that.
-Result<std::unique_ptr<BlockBackend>> MakeBlockBackend(const DiskResource& host,
-                                                       std::vector<SealedView*>& sealed_views) {
+Result<std::unique_ptr<BlockBackend>> MakeBlockBackend(const DiskResource& host, DeviceEnds& ends) {
+  ends.layered_disks.push_back(nullptr);
   if (!host.layered) {
     std::unique_ptr<RawDisk> raw = TRY(RawDisk::Create(host.image, host.engine));
     return std::unique_ptr<BlockBackend>(std::move(raw));
   }
   std::unique_ptr<LayeredDisk> layered =
-      TRY(LayeredDisk::Create(host.image, host.engine, host.layers));
-  sealed_views.push_back(layered.get());
+      TRY(LayeredDisk::Create(host.image, host.engine, host.layers, host.source));
+  ends.sealed_views.push_back(layered.get());
+  ends.layered_disks.back() = layered.get();
   return std::unique_ptr<BlockBackend>(std::move(layered));
 }
 
 Result<std::unique_ptr<VirtioDevice>> MakeDisk(const DiskConfig& disk, size_t index,
-                                               const DiskResource& host,
-                                               std::vector<SealedView*>& sealed_views) {
-  std::unique_ptr<BlockBackend> backend = TRY(MakeBlockBackend(host, sealed_views));
+                                               const DiskResource& host, DeviceEnds& ends) {
+  std::unique_ptr<BlockBackend> backend = TRY(MakeBlockBackend(host, ends));
   std::unique_ptr<VirtioBlock> device =
       TRY(VirtioBlock::Create({.name = fmt::format("disk{}", index),
                                .serial = disk.serial,
@@ -93,8 +93,7 @@ Result<std::unique_ptr<VirtioDevice>> MakeNet(const NetConfig& net, size_t index
 Status AddConfiguredDevices(VirtioDevices& devices, const MachineConfig& config,
                             const HostResources& host, DeviceEnds& ends) {
   for (size_t i = 0; i < config.disks.size(); ++i) {
-    std::unique_ptr<VirtioDevice> disk =
-        TRY(MakeDisk(config.disks[i], i, host.disks[i], ends.sealed_views));
+    std::unique_ptr<VirtioDevice> disk = TRY(MakeDisk(config.disks[i], i, host.disks[i], ends));
     TRY(devices.Add(std::move(disk)));
   }
   for (size_t i = 0; i < config.nets.size(); ++i) {

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "vmm/base/log.h"
-#include "vmm/disk/layered_disk.h"
 
 namespace pacsvisor {
 namespace {
@@ -34,6 +33,21 @@ Result<DiskResource> OpenDisk(const DiskConfig& disk, const ImageOwner& owner, b
   resource.image = std::make_shared<const DiskImage>(std::move(image));
   resource.limiter = TRY(OpenLimiter(disk.rates));
   return resource;
+}
+
+// Whether it is needed at all shows when the disk's record is read: a failure is told, and is no
+// error before that.
+std::shared_ptr<SnapshotBlocks> OpenSource(const DiskConfig& disk, const DiskResource& resource,
+                                           const std::shared_ptr<Store>& store) {
+  if (resource.layers == nullptr) {
+    return nullptr;
+  }
+  Result<std::shared_ptr<SnapshotBlocks>> source = OpenBlockSource(disk.path, store);
+  if (!source.ok()) {
+    Log(LogLevel::kWarning, "{}", source.error().message());
+    return nullptr;
+  }
+  return *std::move(source);
 }
 
 Result<std::shared_ptr<const TapInterface>> OpenTap(const NetConfig& net) {
@@ -108,14 +122,32 @@ Result<std::shared_ptr<Store>> OpenStore(const MachineConfig& config,
 
 }  // namespace
 
+Status MergeDisk(std::shared_ptr<const DiskImage> image, std::shared_ptr<IoEngine> engine,
+                 std::shared_ptr<LayerDirectory> layers,
+                 const std::shared_ptr<SnapshotBlocks>& source,
+                 LayeredDisk::SourceBlocks source_blocks) {
+  const std::unique_ptr<LayeredDisk> disk =
+      TRY(LayeredDisk::Create(std::move(image), std::move(engine), std::move(layers), source));
+  TRY(disk->MergeAll(source_blocks));
+  if (source == nullptr || disk->needs_source()) {
+    return {};
+  }
+  if (const Status released = source->Release(); !released.ok()) {
+    Log(LogLevel::kWarning,
+        "disk {} is whole, and its snapshot is still held for it; its next run releases that: {}",
+        disk->name(), released.error().message());
+    return {};
+  }
+  return disk->MergeAll(source_blocks);
+}
+
 Status HostResources::MergeLayers() const {
   for (const DiskResource& disk : disks) {
     if (disk.layers == nullptr) {
       continue;
     }
-    const std::unique_ptr<LayeredDisk> layered =
-        TRY(LayeredDisk::Create(disk.image, disk.engine, disk.layers));
-    TRY(layered->MergeAll());
+    TRY(MergeDisk(disk.image, disk.engine, disk.layers, disk.source,
+                  LayeredDisk::SourceBlocks::kLeave));
   }
   return {};
 }
@@ -138,6 +170,10 @@ Result<std::shared_ptr<const HostResources>> HostResources::Open(const MachineCo
   }
   if (!config.store_path.empty()) {
     resources->store = TRY(OpenStore(config, options.user));
+  }
+  for (size_t i = 0; i < config.disks.size(); ++i) {
+    DiskResource& disk = resources->disks[i];
+    disk.source = OpenSource(config.disks[i], disk, resources->store);
   }
   if (config.agent_enabled) {
     resources->agent = TRY(UnixListener::OpenShared(options.agent_socket));

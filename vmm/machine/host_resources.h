@@ -18,8 +18,10 @@
 #include "vmm/disk/disk_image.h"
 #include "vmm/disk/io_engine.h"
 #include "vmm/disk/layer_directory.h"
+#include "vmm/disk/layered_disk.h"
 #include "vmm/kvm/kvm_system.h"
 #include "vmm/machine/config.h"
+#include "vmm/machine/snapshot_blocks.h"
 #include "vmm/machine/tracking.h"
 #include "vmm/memory/user_fault_fd.h"
 #include "vmm/sandbox/privileges.h"
@@ -34,6 +36,7 @@ struct DiskResource {
   // Snapshots are wanted, or layers are left over from when they were.
   bool layered = false;
   std::shared_ptr<LayerDirectory> layers;  // null where none can be: read-only, no plain file
+  std::shared_ptr<SnapshotBlocks> source;  // where its blocks are that are not fetched yet; or null
 };
 
 struct NetResource {
@@ -52,6 +55,13 @@ struct BootResource {
   HostFile kernel;
   std::optional<HostFile> initrd;
 };
+
+// All layers of a disk that no machine runs into its image. With kFetch all of its blocks come from
+// `source` as well; when it needs that no more, what keeps it is released.
+Status MergeDisk(std::shared_ptr<const DiskImage> image, std::shared_ptr<IoEngine> engine,
+                 std::shared_ptr<LayerDirectory> layers,
+                 const std::shared_ptr<SnapshotBlocks>& source,
+                 LayeredDisk::SourceBlocks source_blocks);
 
 struct HostResources {
   enum class Boot { kKernel, kNone };  // kNone: memory will be loaded, no kernel is needed
@@ -78,7 +88,8 @@ struct HostResources {
   std::shared_ptr<Store> store;  // null where the configuration names none
 
   // A clean end, no machine any more: what disks hold in layers goes into their images, so that
-  // these are whole without us. Progress is logged where it takes long.
+  // these are whole without us, but for what is not fetched yet from a snapshot: that stays there,
+  // for the next run to go on with.
   Status MergeLayers() const;
 };
 

@@ -166,6 +166,20 @@ MemoryFaults::Progress Machine::GetMemoryProgress() const {
                                    : parts_->faults->GetProgress();
 }
 
+Machine::DiskProgress Machine::GetDiskProgress(size_t disk) const {
+  const LayeredDisk* layered = parts_->ends.layered_disks[disk];
+  return layered == nullptr ? DiskProgress{}
+                            : DiskProgress{.left_bytes = layered->blocks_in_source() *
+                                                         layered->dirty_block_bytes(),
+                                           .needs_source = layered->needs_source()};
+}
+
+void Machine::FetchDiskAgain(size_t disk) {
+  if (LayeredDisk* layered = parts_->ends.layered_disks[disk]; layered != nullptr) {
+    layered->FetchAgain();
+  }
+}
+
 void Machine::LoseMemory(const std::string& reason) {
   if (options_.on_memory_lost) {
     parts_->vcpus.RequestStop();

@@ -115,6 +115,16 @@ class Machine {
   // How far that is; whole where there was none. Any thread.
   MemoryFaults::Progress GetMemoryProgress() const;
 
+  // How far each disk of the configuration is that is fetched from a snapshot while it is used. Any
+  // thread.
+  struct DiskProgress {
+    uint64_t left_bytes = 0;    // not fetched yet, of whole blocks
+    bool needs_source = false;  // LayeredDisk::needs_source
+  };
+  DiskProgress GetDiskProgress(size_t disk) const;
+  // Its fetching goes on if it has stopped because a fetch failed. Any thread.
+  void FetchDiskAgain(size_t disk);
+
   GuestMemory& memory();
   MemoryFaults* memory_faults();  // null: none are served
   // Disks that can be frozen while they go on, in the configuration's order.

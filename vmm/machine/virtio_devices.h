@@ -14,6 +14,7 @@
 namespace pacsvisor {
 
 struct HostResources;
+class LayeredDisk;
 class LocalLine;
 class SealedView;
 
@@ -53,8 +54,9 @@ class VirtioDevices : public Pausable, public Stateful {
 
 // Ways into the devices; they own what they lead to.
 struct DeviceEnds {
-  std::vector<SealedView*> sealed_views;  // of the disks that can be frozen
-  std::shared_ptr<LocalLine> agent;       // null: the machine has no agent port
+  std::vector<SealedView*> sealed_views;    // of the disks that can be frozen
+  std::vector<LayeredDisk*> layered_disks;  // one for each disk; null: it has no layers
+  std::shared_ptr<LocalLine> agent;         // null: the machine has no agent port
 };
 
 // The disks, networks, agent port and entropy source of a configuration, over the host's resources

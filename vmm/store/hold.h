@@ -13,6 +13,10 @@
 
 namespace pacsvisor {
 
+inline constexpr size_t kMostReasonBytes = 255;
+// Words that begin so are of holds of their store alone: no copy or export takes them along.
+inline constexpr std::string_view kFetchHoldPrefix = "fetch";
+
 struct Hold {
   SnapshotId snapshot;
   std::string word;       // tells the holds of a snapshot apart
@@ -21,14 +25,17 @@ struct Hold {
   std::string reason;
   bool damaged = false;  // its file is not as written: it holds for ever
 
+  // A disk's blocks are still fetched from the snapshot.
+  bool IsFetch() const { return word.starts_with(kFetchHoldPrefix); }
+  // Whether a copy or an export has it.
+  bool IsCarried() const { return !damaged && !IsFetch(); }
+
   // Whether it is over. `greatest_ns` is the latest time that the store knows of: a clock that is
   // behind it was set back, and ends nothing.
   bool IsOver(uint64_t now_ns, uint64_t greatest_ns) const {
     return !damaged && until_ns != 0 && until_ns <= now_ns && greatest_ns <= now_ns;
   }
 };
-
-inline constexpr size_t kMostReasonBytes = 255;
 
 // 1 … 32 of a-z0-9.
 bool IsHoldWord(std::string_view word);

@@ -136,6 +136,9 @@ class FileStore : public Store {
     return AddStoreHold(*core_, id, until_ns, reason);
   }
 
+  Result<Hold> AddFetchHold(const SnapshotId& id, std::string_view reason) override {
+    return AddStoreFetchHold(*core_, id, reason);
+  }
   Result<size_t> ReleaseHolds(const SnapshotId& id, std::string_view word) override {
     return ReleaseStoreHolds(*core_, id, word);
   }

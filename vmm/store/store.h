@@ -227,7 +227,11 @@ class Store {
   // reason is given. A hold is one more, never in place of another.
   virtual Result<Hold> AddHold(const SnapshotId& id, uint64_t until_ns,
                                std::string_view reason) = 0;
-  // The one called `word`, or all that the snapshot has; how many there were.
+  // One for ever, for somebody who fetches what it holds, under a word of its own: of this store
+  // alone, no copy or export takes it along.
+  virtual Result<Hold> AddFetchHold(const SnapshotId& id, std::string_view reason) = 0;
+  // The one called `word`, or all that the snapshot has but those of AddFetchHold; how many there
+  // were.
   virtual Result<size_t> ReleaseHolds(const SnapshotId& id, std::string_view word = {}) = 0;
   virtual Result<std::vector<Hold>> Holds() = 0;
   // CLOCK_REALTIME, or the latest time that the store knows of if that is later: what a hold's end

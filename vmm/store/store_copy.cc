@@ -75,13 +75,14 @@ class Copier {
       return Error::Make(
           ErrorCode::kUnsupported,
           "one of the stores is encrypted and the other is not: copy into a store of "
-          "its own");
+          "its own, or have it written anew (--rewrite)");
     }
     return secret == nullptr || secret->IsChecked(target_.header().key_check)
                ? Status()
                : Status(Error::Make(ErrorCode::kPermissionDenied,
                                     "the store in {} is encrypted with another secret: copy into "
-                                    "an empty directory, whose store then has the same",
+                                    "an empty directory, whose store then has the same, or have it "
+                                    "written anew (--rewrite)",
                                     files_.name()));
   }
 
@@ -127,7 +128,7 @@ class Copier {
     }
     std::vector<Hold> holds = TRY(ReadHolds(source_.files()));
     std::erase_if(holds, [&](const Hold& hold) {
-      return hold.snapshot != root_.info.id || hold.damaged || there.contains(hold.word);
+      return hold.snapshot != root_.info.id || !hold.IsCarried() || there.contains(hold.word);
     });
     return holds;
   }

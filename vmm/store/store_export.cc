@@ -118,7 +118,8 @@ class Exporter {
 
   Status WriteHolds(const SnapshotId& id) {
     std::vector<Hold> holds = TRY(ReadHolds(core_.files()));
-    std::erase_if(holds, [&](const Hold& hold) { return hold.snapshot != id || hold.damaged; });
+    std::erase_if(holds,
+                  [&](const Hold& hold) { return hold.snapshot != id || !hold.IsCarried(); });
     holds.resize(std::min<size_t>(holds.size(), kMostExportHolds));
     ByteWriter writer;
     writer.Number(static_cast<uint32_t>(holds.size()));

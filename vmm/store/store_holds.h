@@ -19,6 +19,7 @@ Result<uint64_t> GreatestTimeOf(StoreCore& core);
 // Both take the store's lock. `until_ns` 0: for ever.
 Result<Hold> AddStoreHold(StoreCore& core, const SnapshotId& id, uint64_t until_ns,
                           std::string_view reason);
+Result<Hold> AddStoreFetchHold(StoreCore& core, const SnapshotId& id, std::string_view reason);
 Result<size_t> ReleaseStoreHolds(StoreCore& core, const SnapshotId& id, std::string_view word);
 
 }  // namespace pacsvisor

@@ -263,7 +263,9 @@ class Importer {
       }
       hold->snapshot = root_.info.id;
       hold->word.assign(word.begin(), word.end());
-      holds_.push_back(std::move(hold).value());
+      if (hold->IsCarried()) {
+        holds_.push_back(std::move(hold).value());
+      }
     }
     return {};
   }

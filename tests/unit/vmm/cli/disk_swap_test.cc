@@ -36,16 +36,28 @@ class DiskSwapTest : public testing::Test {
   }
   void Lay() {
     for (const DiskConfig& disk : config_.disks) {
-      Write(disk.path, "old");
-      Write(RestoredName(disk.path), "new");
+      LayDisk(disk.path, "old");
+      LayDisk(RestoredName(disk.path), "new");
       fs::remove(ReplacedName(disk.path));
+      fs::remove_all(ReplacedName(disk.path) + ".layers");
+    }
+  }
+  // With layers that hold the same, where there are to be any.
+  void LayDisk(const std::string& path, const std::string& text) const {
+    Write(path, text);
+    fs::remove_all(path + ".layers");
+    if (text == layers_of_ || layers_of_ == "both") {
+      fs::create_directory(path + ".layers");
+      Write(path + ".layers/layer-1", text);
     }
   }
   // What all disks hold; "mixed" when they do not hold the same.
   std::string Held() const {
     const std::string first = Read(config_.disks.front().path);
     for (const DiskConfig& disk : config_.disks) {
-      if (Read(disk.path) != first) {
+      const bool layers = first == layers_of_ || layers_of_ == "both";
+      if (Read(disk.path) != first ||
+          Read(disk.path + ".layers/layer-1") != (layers ? first : "")) {
         return "mixed";
       }
     }
@@ -71,9 +83,19 @@ class DiskSwapTest : public testing::Test {
 
   const TemporaryDirectory folder_;
   MachineConfig config_;
+  std::string layers_of_;  // "old", "new" or "both" have them
 };
 
-TEST_F(DiskSwapTest, ExchangesAllAndBack) {
+class DiskSwapLayersTest : public DiskSwapTest, public testing::WithParamInterface<const char*> {
+ protected:
+  DiskSwapLayersTest() { layers_of_ = GetParam(); }
+};
+INSTANTIATE_TEST_SUITE_P(Of, DiskSwapLayersTest, testing::Values("", "old", "new", "both"),
+                         [](const auto& one) {
+                           return std::string(*one.param == '\0' ? "none" : one.param);
+                         });
+
+TEST_P(DiskSwapLayersTest, ExchangesAllAndBack) {
   Lay();
   ASSERT_TRUE(SwapDisks(config_, SwapDirection::kRestore).ok());
   EXPECT_EQ(Held(), "new");
@@ -82,10 +104,12 @@ TEST_F(DiskSwapTest, ExchangesAllAndBack) {
   EXPECT_EQ(Held(), "old");
   ASSERT_TRUE(SwapDisks(config_, SwapDirection::kRestore).ok());
   DropReplacedDisks(config_);
-  EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path()), {}), 3);
+  EXPECT_EQ(Held(), "new");
+  const int layers = layers_of_ == "new" || layers_of_ == "both" ? 3 : 0;
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path()), {}), 3 + layers);
 }
 
-TEST_F(DiskSwapTest, KilledAnywhereItIsAllOfTheOldOrAllOfTheNew) {
+TEST_P(DiskSwapLayersTest, KilledAnywhereItIsAllOfTheOldOrAllOfTheNew) {
   int killed = 0;
   int stayed_old = 0;
   for (int step = 0;; ++step) {
@@ -101,11 +125,12 @@ TEST_F(DiskSwapTest, KilledAnywhereItIsAllOfTheOldOrAllOfTheNew) {
     stayed_old += held == "old" ? 1 : 0;
     EXPECT_FALSE(fs::exists(config_.disks[0].path + ".swap"));
   }
-  EXPECT_EQ(killed, 9) << "the record's two, two a disk, the record's end";
+  const int layers = layers_of_ == "both" ? 6 : layers_of_.empty() ? 0 : 3;
+  EXPECT_EQ(killed, 9 + layers) << "the record's two, two a disk and its layers, the record's end";
   EXPECT_EQ(stayed_old, 2) << "until the record has its name";
 }
 
-TEST_F(DiskSwapTest, KilledWhileItIsPutBackOrFinishedItIsNeverAMix) {
+TEST_P(DiskSwapLayersTest, KilledWhileItIsPutBackOrFinishedItIsNeverAMix) {
   for (int step = 0;; ++step) {
     Lay();
     ASSERT_TRUE(SwapDisks(config_, SwapDirection::kRestore).ok());

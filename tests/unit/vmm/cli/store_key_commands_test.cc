@@ -131,6 +131,29 @@ TEST_F(StoreKeyCommandsTest, AnExportIsEncryptedAndNeedsTheKey) {
   EXPECT_THAT(refused.err, HasSubstr("encrypted for another store"));
 }
 
+TEST_F(StoreKeyCommandsTest, ASnapshotIsWrittenAnewForAStoreOfAnotherKind) {
+  const SnapshotId id = Commit(1);
+  const std::string plain = Path("plain");
+  const auto copy = [&](const std::string& to, std::vector<std::string> more) {
+    more.insert(more.begin(), {"copy", id.Short(), "--to", to, "--store", store_, "--key", key_});
+    return Run(more);
+  };
+  const Outcome copied = copy(plain, {"--rewrite"});
+  EXPECT_EQ(copied.status, 0) << copied.err;
+  EXPECT_THAT(copied.out, HasSubstr("snapshot " + id.Short() + " copied as "));
+  EXPECT_EQ(Run({"verify", "--store", plain}).status, 0);
+  EXPECT_THAT(Run({"snapshots", "--store", plain}).out, Not(HasSubstr(id.Short())));
+  EXPECT_THAT(copy(plain, {"--rewrite"}).out, HasSubstr("is in that store already"));
+  // Another secret, under the same key file.
+  const std::string other = Path("other");
+  EXPECT_EQ(copy(other, {"--rewrite", "--to-key", key_, "--json"}).status, 0);
+  EXPECT_EQ(Run({"verify", "--store", other, "--key", key_}).status, 0);
+  EXPECT_EQ(Run({"verify", "--store", other}).status, 1);
+  const Outcome refused = copy(other, {"--to-key", key_});
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_THAT(refused.err, HasSubstr("--rewrite"));
+}
+
 TEST_F(StoreKeyCommandsTest, AnErasedSnapshotIsGoneAndItIsSaidWhatWent) {
   const SnapshotId first = Commit(1);
   const SnapshotId second = Commit(2);  // shares a block with the first

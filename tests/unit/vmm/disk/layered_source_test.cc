@@ -163,6 +163,20 @@ TEST_F(LayeredSourceTest, SnapshotWhileBlocksAreFetchedIsWholeAndSmall) {
   EXPECT_EQ(fixture_.ImageBytes(), model_);
 }
 
+TEST_F(LayeredSourceTest, FetchingThatHasStoppedGoesOnWhenItIsToldTo) {
+  Fail();
+  fixture_.WorkUntil([this] { return source_->failures() > 0; });
+  const uint64_t failures = source_->failures();
+  disk().FetchAgain();
+  fixture_.WorkUntil([&] { return source_->failures() > failures; });
+  source_->Mend();
+  while (disk().needs_source()) {
+    disk().FetchAgain();
+    fixture_.Work();
+  }
+  EXPECT_EQ(fixture_.ImageBytes(), model_);
+}
+
 TEST_F(LayeredSourceTest, ViewThatCannotBeFetchedSaysWhy) {
   Fail();
   fixture_.Snapshot();
@@ -347,6 +361,58 @@ TEST_F(LayeredSourceTest, CleanEndLeavesItsBlocksInTheSource) {
   EXPECT_EQ(fixture_.Read(0, kSourceBytes), model_);
   ASSERT_TRUE(disk().MergeAll().ok());
   EXPECT_EQ(fixture_.ImageBytes(), model_);
+  EXPECT_TRUE(fixture_.LayerFiles().empty());
+}
+
+TEST_F(LayeredSourceTest, TheRecordStaysAsLongAsItsNameIsNeeded) {
+  source_->SetMayForget(false);
+  fixture_.WaitFetched();
+  EXPECT_EQ(Change(BlockOperation::kWrite, 10 * 4096, 4096, 8), 0);
+  EXPECT_EQ(fixture_.Flush(), 0);
+  for (int end = 0; end < 2; ++end) {
+    ASSERT_TRUE(disk().MergeAll().ok());
+    EXPECT_FALSE(disk().needs_source());
+    EXPECT_THAT(fixture_.LayerFiles(), ElementsAre("map"));
+    Kill();
+    EXPECT_EQ(LayerDirectory::SourceOf(fixture_.path()).value(), "snapshot 1 of /store");
+    Open();
+    EXPECT_EQ(fixture_.Read(0, kSourceBytes), model_);
+  }
+  EXPECT_EQ(source_->failures(), 0u);
+  source_->SetMayForget(true);
+  ASSERT_TRUE(disk().MergeAll().ok());
+  EXPECT_TRUE(fixture_.LayerFiles().empty());
+  EXPECT_EQ(fixture_.ImageBytes(), model_);
+}
+
+TEST_F(LayeredSourceTest, SnapshotsGoOnThoughTheRecordStays) {
+  source_->SetMayForget(false);
+  fixture_.WaitFetched();
+  for (uint8_t snapshot = 0; snapshot < 3 * kMaxLayers; ++snapshot) {
+    fixture_.Snapshot();
+    const std::vector<uint8_t> then = model_;
+    EXPECT_EQ(Change(BlockOperation::kWrite, 4096 * (snapshot % 9), 4096,
+                     static_cast<uint8_t>(100 + snapshot)),
+              0);
+    EXPECT_EQ(ReadView().value(), then);
+    disk().Release();
+    fixture_.WaitMerged();
+  }
+  source_->SetMayForget(true);
+  ASSERT_TRUE(disk().MergeAll().ok());
+  EXPECT_TRUE(fixture_.LayerFiles().empty());
+  EXPECT_EQ(fixture_.ImageBytes(), model_);
+}
+
+// Whoever has no source any more has none to forget.
+TEST_F(LayeredSourceTest, AWholeDiskNeedsNoSourceToBeOpened) {
+  source_->SetMayForget(false);
+  fixture_.WaitFetched();
+  Kill();
+  fixture_.SetSource(nullptr);
+  Open();
+  EXPECT_EQ(fixture_.Read(0, kSourceBytes), model_);
+  ASSERT_TRUE(disk().MergeAll().ok());
   EXPECT_TRUE(fixture_.LayerFiles().empty());
 }
 

@@ -5,12 +5,16 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <thread>
 
 #include "tests/support/temporary_directory.h"
 #include "vmm/disk/layered_disk.h"
+#include "vmm/machine/host_resources.h"
+#include "vmm/machine/source_release.h"
 #include "vmm/snapshot/disks_snapshot.h"
 
 namespace pacsvisor {
@@ -63,8 +67,32 @@ class SnapshotBlocksTest : public testing::Test {
     std::filesystem::create_directories(StorePath());
     return StoreFiles::OpenDirectory(StorePath().string()).value();
   }
+  std::shared_ptr<Store> OpenStore() const { return Store::Open(Files()).value(); }
   std::shared_ptr<SnapshotReader> Reader() const {
-    return Store::Open(Files()).value()->OpenSnapshot(origin_.snapshot).value();
+    return OpenStore()->OpenSnapshot(origin_.snapshot).value();
+  }
+  Result<std::shared_ptr<SnapshotBlocks>> Source(const BlockOrigin& origin) const {
+    return SnapshotBlocks::Create(OpenStore(), Reader(), origin, kDiskBytes);
+  }
+  static NewFetchedDisk NewDisk(const std::filesystem::path& image, int fd) {
+    return {.fd = fd,
+            .size_bytes = kDiskBytes,
+            .image = image.string(),
+            .path = image.string(),
+            .machine = "pacs"};
+  }
+  void Begin(const std::filesystem::path& image) {
+    const UniqueFd fd(::open(image.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    const Status begun = BeginFromSnapshot(*OpenStore(), origin_, NewDisk(image, fd.get()));
+    ASSERT_TRUE(begun.ok()) << begun.error().message();
+  }
+  Status Merge(LayeredDisk::SourceBlocks how) {
+    auto image = std::make_shared<const DiskImage>(
+        TRY(DiskImage::Open({.path = image_, .with_layers = true, .owner = {}})));
+    std::shared_ptr<IoEngine> engine = TRY(CreateIoEngine(IoEngineKind::kAuto));
+    std::shared_ptr<LayerDirectory> layers = TRY(LayerDirectory::Open(image_));
+    const std::shared_ptr<SnapshotBlocks> source = TRY(OpenBlockSource(image_.string(), nullptr));
+    return MergeDisk(std::move(image), std::move(engine), std::move(layers), source, how);
   }
   Result<std::unique_ptr<LayeredDisk>> OpenDisk(std::shared_ptr<BlockSource> source) {
     auto image = std::make_shared<const DiskImage>(
@@ -82,34 +110,112 @@ class SnapshotBlocksTest : public testing::Test {
 };
 
 TEST_F(SnapshotBlocksTest, RestoredDiskIsTheSnapshotsWhoeverGoesOnWithIt) {
+  Begin(image_);
+  const std::vector<Hold> holds = OpenStore()->Holds().value();
+  ASSERT_EQ(holds.size(), 1u);
+  EXPECT_EQ(holds[0].snapshot, origin_.snapshot);
+  EXPECT_EQ(holds[0].reason, "disk '" + image_.string() + "' of machine pacs is fetched from it");
+  EXPECT_EQ(DiskPathOf(holds[0]), image_.string());
+  const BlockOrigin recorded = BlockOrigin::Parse(*LayerDirectory::SourceOf(image_)).value();
+  EXPECT_EQ(recorded.hold, holds[0].word);
+  EXPECT_EQ(recorded.store, origin_.store);
+  ASSERT_TRUE(Merge(LayeredDisk::SourceBlocks::kLeave).ok());
+  EXPECT_EQ(OpenStore()->Holds()->size(), 1u) << "it is needed as before";
+  ASSERT_TRUE(Merge(LayeredDisk::SourceBlocks::kFetch).ok());
+  EXPECT_EQ(LayerDirectory::SourceOf(image_).value(), "");
+  EXPECT_EQ(FileBytes(image_), bytes_);
+  EXPECT_EQ(OpenStore()->Holds()->size(), 0u);
+}
+
+TEST_F(SnapshotBlocksTest, TwoDisksOfOneSnapshotDoNotReleaseEachOthersHold) {
+  Begin(image_);
+  Begin(directory_.path() / "other.raw");
+  ASSERT_TRUE(Merge(LayeredDisk::SourceBlocks::kFetch).ok());
+  const std::vector<Hold> holds = OpenStore()->Holds().value();
+  ASSERT_EQ(holds.size(), 1u);
+  EXPECT_THAT(holds[0].reason, HasSubstr("other.raw"));
+}
+
+// The store's lock is somebody else's: what names the hold stays, and so does the hold.
+TEST_F(SnapshotBlocksTest, HoldThatCannotBeReleasedNowIsTheNextOnes) {
+  Begin(image_);
   {
-    const UniqueFd fd(::open(image_.c_str(), O_RDWR | O_CLOEXEC));
-    ASSERT_TRUE(
-        LayerDirectory::Open(image_).value()->BeginFromSource(fd.get(), origin_.Name()).ok());
+    const auto store = OpenStore();
+    const auto writer =
+        store->Begin(std::nullopt, {{.name = "disk0", .block_bytes = 4096, .size_bytes = 4096}})
+            .value();
+    ASSERT_TRUE(Merge(LayeredDisk::SourceBlocks::kFetch).ok());
+    EXPECT_NE(LayerDirectory::SourceOf(image_).value(), "");
   }
-  for (int life = 0; life < 2; ++life) {
-    const std::string recorded = LayerDirectory::SourceOf(image_).value();
-    const BlockOrigin origin = BlockOrigin::Parse(recorded).value();
-    EXPECT_EQ(origin, origin_);
-    const auto disk =
-        OpenDisk(SnapshotBlocks::Create(Reader(), origin, kDiskBytes).value()).value();
-    EXPECT_TRUE(disk->needs_source());
-    const auto how =
-        life == 0 ? LayeredDisk::SourceBlocks::kLeave : LayeredDisk::SourceBlocks::kFetch;
-    ASSERT_TRUE(disk->MergeAll(how).ok());
-    EXPECT_EQ(disk->needs_source(), life == 0);
-  }
+  EXPECT_EQ(OpenStore()->Holds()->size(), 1u);
+  ASSERT_TRUE(Merge(LayeredDisk::SourceBlocks::kLeave).ok());
+  EXPECT_EQ(OpenStore()->Holds()->size(), 0u);
   EXPECT_EQ(LayerDirectory::SourceOf(image_).value(), "");
   EXPECT_EQ(FileBytes(image_), bytes_);
 }
 
-TEST_F(SnapshotBlocksTest, DamagedStoreIsNoWrongDisk) {
-  {
-    const UniqueFd fd(::open(image_.c_str(), O_RDWR | O_CLOEXEC));
-    ASSERT_TRUE(
-        LayerDirectory::Open(image_).value()->BeginFromSource(fd.get(), origin_.Name()).ok());
+TEST_F(SnapshotBlocksTest, StoreThatWasMovedIsFoundByTheMachinesConfiguration) {
+  Begin(image_);
+  std::filesystem::rename(StorePath(), directory_.path() / "moved");
+  const Result<std::shared_ptr<SnapshotBlocks>> lost = OpenBlockSource(image_.string(), nullptr);
+  ASSERT_FALSE(lost.ok());
+  EXPECT_THAT(lost.error().message(), HasSubstr(image_.string()));
+  EXPECT_THAT(lost.error().message(), HasSubstr(StorePath().string()));
+  EXPECT_THAT(lost.error().message(), HasSubstr("[store] path"));
+  const std::shared_ptr<Store> own =
+      Store::Open(StoreFiles::OpenDirectory((directory_.path() / "moved").string()).value())
+          .value();
+  const auto source = OpenBlockSource(image_.string(), own);
+  ASSERT_TRUE(source.ok()) << source.error().message();
+  const auto disk = OpenDisk(*source).value();
+  ASSERT_TRUE(disk->MergeAll().ok());
+  ASSERT_TRUE((*source)->Release().ok());
+  EXPECT_EQ(FileBytes(image_), bytes_);
+  EXPECT_EQ(own->Holds()->size(), 0u);
+}
+
+TEST_F(SnapshotBlocksTest, ReleasedItHasNothingToGiveAndKeepsNothing) {
+  Begin(image_);
+  const auto source = OpenBlockSource(image_.string(), nullptr).value();
+  EXPECT_FALSE(source->MayForget());
+  ASSERT_TRUE(source->Release().ok());
+  EXPECT_TRUE(source->Release().ok());
+  EXPECT_TRUE(source->MayForget());
+  std::vector<uint8_t> block(4096);
+  EXPECT_FALSE(source->Fetch(BlockIndex(0), block).ok());
+  EXPECT_EQ(OpenStore()->Prune({.keep = {.last = 0}}).value().spared.size(), 0u);
+}
+
+TEST_F(SnapshotBlocksTest, WhatCannotBeBegunHoldsNothing) {
+  Begin(image_);
+  const UniqueFd fd(::open(image_.c_str(), O_RDWR | O_CLOEXEC));
+  EXPECT_FALSE(BeginFromSnapshot(*OpenStore(), origin_, NewDisk(image_, fd.get())).ok());
+  EXPECT_EQ(OpenStore()->Holds()->size(), 1u) << "the first one's";
+}
+
+// The machine's thread that does so while it runs.
+TEST_F(SnapshotBlocksTest, SnapshotIsLetGoOfWhenItsDiskIsWhole) {
+  Begin(image_);
+  const auto source = OpenBlockSource(image_.string(), nullptr).value();
+  std::atomic<bool> needed = true;
+  const auto release =
+      SourceRelease::Start({{"none", nullptr, {}},
+                            {image_.string(), source, [&needed] { return needed.load(); }, [] {}}})
+          .value();
+  ASSERT_NE(release, nullptr);
+  EXPECT_EQ(OpenStore()->Holds()->size(), 1u);
+  needed = false;
+  while (!source->MayForget()) {
+    std::this_thread::yield();
   }
-  const auto disk = OpenDisk(SnapshotBlocks::Create(Reader(), origin_, kDiskBytes).value()).value();
+  EXPECT_EQ(OpenStore()->Holds()->size(), 0u);
+  EXPECT_EQ(SourceRelease::Start({{image_.string(), source, {}, {}}}).value(), nullptr);
+}
+
+TEST_F(SnapshotBlocksTest, DamagedStoreIsNoWrongDisk) {
+  Begin(image_);
+  origin_ = BlockOrigin::Parse(*LayerDirectory::SourceOf(image_)).value();
+  const auto disk = OpenDisk(Source(origin_).value()).value();
   size_t damaged = 0;
   for (const auto& entry : std::filesystem::directory_iterator(StorePath() / "packs")) {
     std::fstream pack(entry.path(), std::ios::binary | std::ios::in | std::ios::out);
@@ -129,24 +235,51 @@ TEST_F(SnapshotBlocksTest, DamagedStoreIsNoWrongDisk) {
 }
 
 TEST_F(SnapshotBlocksTest, DiskOfAnotherSizeOrNameIsRefused) {
-  EXPECT_FALSE(SnapshotBlocks::Create(Reader(), origin_, kDiskBytes + 512).ok());
+  EXPECT_FALSE(SnapshotBlocks::Create(OpenStore(), Reader(), origin_, kDiskBytes + 512).ok());
   BlockOrigin other = origin_;
   other.space = "disk1";
-  EXPECT_THAT(SnapshotBlocks::Create(Reader(), other, kDiskBytes).error().message(),
-              HasSubstr("disk1 of snapshot"));
+  EXPECT_THAT(Source(other).error().message(), HasSubstr("disk1 of snapshot"));
 }
 
 TEST(BlockOriginTest, NameIsReadBackWhateverThePath) {
-  for (const std::string path : {"/srv/store", "/a in the store b", "/x of snapshot y\n", "s"}) {
-    const BlockOrigin origin{.store = path, .snapshot = SnapshotId(), .space = "disk12"};
-    EXPECT_EQ(BlockOrigin::Parse(origin.Name()).value(), origin);
+  for (const std::string path : {"/srv/store", "/a in the store b", "/x of snapshot y\n", "s", "\"",
+                                 "\\\"", "/ with the key "}) {
+    for (const std::string& key : {std::string(), path}) {
+      for (const std::string hold : {"", "fetch0123456789abcdef"}) {
+        const BlockOrigin origin{
+            .store = path, .key = key, .snapshot = SnapshotId(), .space = "disk12", .hold = hold};
+        EXPECT_EQ(BlockOrigin::Parse(origin.Name()).value(), origin);
+      }
+    }
   }
+}
+
+TEST(DiskPathOfHold, IsToldOnlyWhereItIsWhole) {
+  const auto path_of = [](const std::string& word, const std::string& reason) {
+    return DiskPathOf({.snapshot = {}, .word = word, .reason = reason});
+  };
+  EXPECT_EQ(path_of("fetch1", "disk '/a' of machine b' of machine c is fetched from it"),
+            "/a' of machine b");
+  EXPECT_EQ(path_of("fetch1", "disk '…/a' of machine c is fetched from it"), std::nullopt);
+  EXPECT_EQ(path_of("ab12", "disk '/a' of machine c is fetched from it"), std::nullopt);
+  EXPECT_EQ(path_of("fetch1", "no disk"), std::nullopt);
+}
+
+TEST(BlockOriginTest, OtherNamesAreRefused) {
   const std::string zeroes(64, '0');
   for (const std::string& name :
        {std::string(), std::string("disk0"), "disk0 of snapshot " + zeroes,
         "disk0 of snapshot " + zeroes + " in the store ",
-        " of snapshot " + zeroes + " in the store /s",
-        std::string("disk0 of snapshot 12 in the store /s")}) {
+        "disk0 of snapshot " + zeroes + " in the store /s",
+        "disk0 of snapshot " + zeroes + " in the store \"\"",
+        "disk0 of snapshot " + zeroes + " in the store \"/s",
+        "disk0 of snapshot " + zeroes + " in the store \"/s\" and more",
+        "disk0 of snapshot " + zeroes + " in the store \"/s\\",
+        "disk0 of snapshot " + zeroes + " (hold ../x) in the store \"/s\"",
+        "disk0 of snapshot " + zeroes + " (hold a",
+        "disk0 of snapshot " + zeroes + " in the store \"/s\" with the key ",
+        " of snapshot " + zeroes + " in the store \"/s\"",
+        std::string("disk0 of snapshot 12 in the store \"/s\"")}) {
     const Result<BlockOrigin> parsed = BlockOrigin::Parse(name);
     ASSERT_FALSE(parsed.ok()) << name;
     EXPECT_EQ(parsed.error().code(), ErrorCode::kCorrupt);

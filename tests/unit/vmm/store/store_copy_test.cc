@@ -45,6 +45,7 @@ class StoreCopyTest : public testing::Test {
     EXPECT_TRUE(Commit(*store_, nullptr, first_, 1).ok());
     EXPECT_TRUE(Commit(*store_, &first_, second_, 2).ok());
     EXPECT_TRUE(store_->AddHold(second_.id, 0, "it is copied").ok());
+    EXPECT_TRUE(store_->AddFetchHold(second_.id, "of this store alone").ok());
   }
 
   Result<CopyReport> CopyInto(const std::shared_ptr<MemoryStoreFiles>& target, const SnapshotId& id,

@@ -78,6 +78,7 @@ class StoreExportTestBase {
     EXPECT_TRUE(Commit(*store_, nullptr, first_, 1).ok());
     EXPECT_TRUE(Commit(*store_, &first_, second_, 2).ok());
     EXPECT_TRUE(store_->AddHold(second_.id, 0, "it is exported").ok());
+    EXPECT_TRUE(store_->AddFetchHold(second_.id, "of this store alone").ok());
     bytes_ = ExportOf(*store_, second_.id);
   }
 

@@ -352,6 +352,22 @@ TEST_F(StorePruneTest, HoldsAddUpAndAreReleasedByNameOrAll) {
   EXPECT_THAT(store_->Holds().value(), IsEmpty());
 }
 
+TEST_F(StorePruneTest, WhatIsFetchedFromStaysUntilThatIsReleasedByItsWord) {
+  const SnapshotId id = snapshots_[0].id;
+  const Hold one = store_->AddFetchHold(id, "disk 'a' is fetched from it").value();
+  const Hold two = store_->AddFetchHold(id, "disk 'a' is fetched from it").value();
+  EXPECT_NE(one.word, two.word) << "each is one disk's";
+  ASSERT_TRUE(store_->AddHold(id, 0, "audit").ok());
+  EXPECT_EQ(store_->ReleaseHolds(id).value(), 1u) << "the audit's";
+  const PruneReport report = Prune({.keep = {.last = 1}});
+  ASSERT_THAT(report.spared, SizeIs(1));
+  EXPECT_THAT(report.spared[0].why, HasSubstr("disk 'a' is fetched from it"));
+  EXPECT_EQ(store_->ReleaseHolds(id, one.word).value(), 1u);
+  EXPECT_THAT(Prune({.keep = {.last = 1}}).removed, IsEmpty());
+  EXPECT_EQ(store_->ReleaseHolds(id, two.word).value(), 1u);
+  EXPECT_THAT(Prune({.keep = {.last = 1}}).removed, SizeIs(1));
+}
+
 TEST_F(StorePruneTest, HoldsThatCannotBeAreRefused) {
   const SnapshotId id = snapshots_[0].id;
   EXPECT_EQ(store_->AddHold(id, 5, "past").error().code(), ErrorCode::kInvalidArgument);
