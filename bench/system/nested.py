@@ -1,14 +1,14 @@
 """Snapshots under a real kvm-amd with nested paging, inside QEMU's emulation of an AMD machine.
 
-Question: the same as of "dirty", in small, on the KVM that users have and build machines lack. Method:
-guests/nested boots Debian's kernel on the emulated machine, pacsvisor runs the measuring guest there;
-before each snapshot 256 pages are written, then the guest only looks at its clock. Pause and its
-make-up are the records', the stall the guest's own (its command gap), "without a snapshot" the same
-over as much time.
+Question: the same as of "dirty", in small, on the KVM that users have and build machines lack.
+Method: guests/nested boots Debian's kernel on the emulated machine, pacsvisor runs the measuring
+guest there; before each snapshot 256 pages are written, then the guest only looks at its clock.
+Pause and its make-up are the records', the stall the guest's own (its command gap), "without a
+snapshot" the same over as much time.
 
 Known errors: everything is emulated, so that times are 10 to 50 times those of hardware and say
-nothing about it but which part is large beside which. The machine's disk is in the emulation's memory;
-its one processor is shared by guest, VMM and store. No QEMU in there to hold against.
+nothing about it but which part is large beside which. The machine's disk is in the emulation's
+memory; its one processor is shared by guest, VMM and store. No QEMU in there to hold against.
 """
 
 import os

@@ -1,21 +1,23 @@
 """What a PACS' clients see of its snapshots.
 
 Question: how long do a C-STORE and an HTTP request take while the PACS is snapshotted, and how much
-less of them are done? Method: the native Linux with Orthanc (tools image, 1 GiB, one processor), fresh
-disks and an empty index for each run. dcmtk's storescu sends a CT image of 132 KB again and again over
-one association, each as an instance of its own, as fast as it is confirmed; a C-STORE's time is from its
-request to its response by storescu's own log. Beside it a client fetches an image's file over HTTP 20
-times a second, over one connection; its time counts from when the request was due, so that what waits
-behind a slow one counts too. Counted are 12 seconds (20 with a snapshot every 10 s, 60 with one every
-60 s, which runs only when it is asked for: --only "every 60 s"), after 3 seconds of the same load that
-are not. In turns: no store ("pacsvisor", "qemu": the plain ones); tracked since a first snapshot before
-the window; a snapshot every 1 and 10 s; QEMU with stop + migrate and background-snapshot every 10 s.
-"Less done" is C-STOREs against the plain run of the same VMM and turn.
+less of them are done? Method: the native Linux with Orthanc (tools image, 1 GiB, one processor),
+fresh disks and an empty index for each run. dcmtk's storescu sends a CT image of 132 KB again and
+again over one association, each as an instance of its own, as fast as it is confirmed; a C-STORE's
+time is from its request to its response by storescu's own log. Beside it a client fetches an
+image's file over HTTP 20 times a second, over one connection; its time counts from when the request
+was due, so that what waits behind a slow one counts too. Counted are 12 seconds (20 with a snapshot
+every 10 s, 60 with one every 60 s, which runs only when it is asked for: --only "every 60 s"),
+after 3 seconds of the same load that are not. In turns: no store ("pacsvisor", "qemu": the plain
+ones); tracked since a first snapshot before the window; a snapshot every 1 and 10 s; QEMU with stop
++ migrate and background-snapshot every 10 s. "Less done" is C-STOREs against the plain run of the
+same VMM and turn.
 
 Known errors: guest, VMM, store, storescu and the HTTP client share the host's processors: on two of
-them, what the store takes to compress is taken from the clients. storescu waits for each response, so
-that a pause delays one C-STORE and those behind it are not sent. QEMU's snapshots are of memory and
-devices alone, not synced; savevm is none of them, since the disks are raw. All goes through libslirp.
+them, what the store takes to compress is taken from the clients. storescu waits for each response,
+so that a pause delays one C-STORE and those behind it are not sent. QEMU's snapshots are of memory
+and devices alone, not synced; savevm is none of them, since the disks are raw. All goes through
+libslirp.
 """
 
 import base64
@@ -66,7 +68,7 @@ class Sender:
                  image], stdout=log, stderr=subprocess.STDOUT)
 
     def end(self):
-        """Of each C-STORE that was confirmed: when its response came (s since 1970), its time in ms."""
+        """Of each confirmed C-STORE: when its response came (s since 1970), its time in ms."""
         if self._process.poll() is not None:
             with open(self._log, encoding="utf-8", errors="replace") as file:
                 raise machine.Failed(f"storescu ended by itself: {file.read()[-500:]}")

@@ -5,8 +5,8 @@ import time
 
 
 class Periodic:
-    """`work` at half an interval from the beginning, and an interval after each; what is late is left
-    out. Its failure is raised at the end."""
+    """`work` at half an interval from the beginning, and an interval after each; what is late is
+    left out. Its failure is raised at the end."""
 
     def __init__(self, work, interval_s):
         self._work = work

@@ -1,4 +1,4 @@
-"""The bench's own programs: C++ beside the library, or bare system calls, where Python would be in the way."""
+"""The bench's own programs, where Python would be in the way of what is measured."""
 
 import json
 import os
@@ -10,8 +10,8 @@ import machine
 def path(bench, name):
     program = os.path.join(bench.build, "bench", name)
     if not os.path.exists(program):
-        raise machine.Failed(f"{program} is not built: bash bench/run.sh without --pacsvisor builds "
-                             f"it, or cmake --build with the target {name}")
+        raise machine.Failed(f"{program} is not built: bash bench/run.sh without --pacsvisor "
+                             f"builds it, or cmake --build with the target {name}")
     return program
 
 

@@ -1,20 +1,21 @@
 """Restores: how soon the guest runs, how soon all of its memory is there.
 
-Question: does the time to the first guest instruction depend on how much memory there is, and on how
-many snapshots came before? Method: guests/dirtier writes half of its memory (a gigabyte at most), is
-snapshotted, then again and again with 256 pages written in between; a clone of the newest snapshot is
-started by a process of its own, in turns lazily and with --eager. Times are by the machine's own
-description (`ps --json`, CLOCK_MONOTONIC): from main(), and from when the machine begins to be built
-(the disks are there, the program knows what it wants), to the first vCPU's first entry. "Whole" is
-when memory_there_bytes is all of memory, looked at every 5 ms.
+Question: does the time to the first guest instruction depend on how much memory there is, and on
+how many snapshots came before? Method: guests/dirtier writes half of its memory (a gigabyte at
+most), is snapshotted, then again and again with 256 pages written in between; a clone of the newest
+snapshot is started by a process of its own, in turns lazily and with --eager. Times are by the
+machine's own description (`ps --json`, CLOCK_MONOTONIC): from main(), and from when the machine
+begins to be built (the disks are there, the program knows what it wants), to the first vCPU's first
+entry. "Whole" is when memory_there_bytes is all of memory, looked at every 5 ms.
 
-The floor, in turn with these: bench/programs/vm_floor.cc, a bare virtual machine with as much memory
-in the same slots, interrupt controllers and one vCPU, by system calls alone, until KVM_RUN is called;
-once without a dirty log, once with the log on from the first, which is what a restored machine has.
-"Above the floor" is each restore less the floor (without a log) of the same turn.
+The floor, in turn with these: bench/programs/vm_floor.cc, a bare virtual machine with as much
+memory in the same slots, interrupt controllers and one vCPU, by system calls alone, until KVM_RUN
+is called; once without a dirty log, once with the log on from the first, which is what a restored
+machine has. "Above the floor" is each restore less the floor (without a log) of the same turn.
 
-Known errors: no disks, so what they cost is not in it. The store lies in the page cache. The floor's
-process is small, and KVM's memory slots are then allocated from a host that has done nothing else.
+Known errors: no disks, so what they cost is not in it. The store lies in the page cache. The
+floor's process is small, and KVM's memory slots are then allocated from a host that has done
+nothing else.
 """
 
 import json

@@ -5,23 +5,25 @@ it, what do verify and prune take, and does any of this depend on how many snaps
 
 Method, "files": the first 256 MiB of the tools image (Debian with Orthanc), then three versions of
 it, each with 2,048 blocks scattered and 8 MiB in one run replaced by parts of a kernel's file.
-bench/programs/store_driver.cc captures each through the store's own interface (of the later ones the
-blocks that differ, as a machine's tracking gives them); verify and prune are the program's commands.
-In turns: pacsvisor's store, the same encrypted, restic (which always encrypts), and qemu-img to qcow2
-compressed with zstd, a whole file for each version. Each has its files pushed out of the page cache
-before they are verified or read. Rates are MiB of the data's non-zero bytes a second, verify's MiB of
-the store's files. Growth is of the files' sizes, over what zstd by itself makes of each block that is
-new (level 1, 4 KiB by 4 KiB). The floors: dd of the store's largest pack with fsync and, pushed out,
-to nowhere; the libraries' SHA-256 and zstd over the same blocks on one core.
+bench/programs/store_driver.cc captures each through the store's own interface (of the later ones
+the blocks that differ, as a machine's tracking gives them); verify and prune are the program's
+commands. In turns: pacsvisor's store, the same encrypted, restic (which always encrypts), and
+qemu-img to qcow2 compressed with zstd, a whole file for each version. Each has its files pushed out
+of the page cache before they are verified or read. Rates are MiB of the data's non-zero bytes a
+second, verify's MiB of the store's files. Growth is of the files' sizes, over what zstd by itself
+makes of each block that is new (level 1, 4 KiB by 4 KiB). The floors: dd of the store's largest
+pack with fsync and, pushed out, to nowhere; the libraries' SHA-256 and zstd over the same blocks on
+one core.
 
-Method, "depth": a store of 64 MiB and children of 64 blocks; at depth 1, 10, 100 and 1,000 it is opened
-anew, looked into at random blocks one at a time (all of 4 KiB, the first ones with the tables still to
-be read), and read whole. In the page cache. Then the deepest one is verified and pruned to ten.
+Method, "depth": a store of 64 MiB and children of 64 blocks; at depth 1, 10, 100 and 1,000 it is
+opened anew, looked into at random blocks one at a time (all of 4 KiB, the first ones with the
+tables still to be read), and read whole. In the page cache. Then the deepest one is verified and
+pruned to ten.
 
-Known errors: restic reads each version whole, since nothing tells it what changed; its pieces are of
-1 MiB or so, and its prune leaves 5 % unused by default. Its times, qemu-img's, verify's and prune's
-are a process from start to end; capture and read are without the process's start. Nothing syncs what is
-read out. The page cache keeps what it will: a "cold" read is the kernel's word.
+Known errors: restic reads each version whole, since nothing tells it what changed; its pieces are
+of 1 MiB or so, and its prune leaves 5 % unused by default. Its times, qemu-img's, verify's and
+prune's are a process from start to end; capture and read are without the process's start. Nothing
+syncs what is read out. The page cache keeps what it will: a "cold" read is the kernel's word.
 """
 
 import json

@@ -1,19 +1,20 @@
 """What a guest loses while its writes are tracked, and while it is snapshotted again and again.
 
 Question: how much less does a guest get done? Method: guests/dirtier of 1 GiB with one processor
-writes whole pages as fast as it can among 64 MiB, nine of ten writes to a tenth of them, all of them
-written before. Counted are its writes in a while of its own clock, its standing still included: 5
-seconds, with snapshots a whole number of intervals, the first at half of one. In turns: no store at all
-("pacsvisor", "qemu": the plain ones); tracked since a snapshot directly before, and no other; a
-snapshot every 1, 10 and 60 s; QEMU with background-snapshot and savevm every 10 s. "Less done" is
-against the plain run of the same VMM and the same turn, in percent: below zero is noise, or luck.
+writes whole pages as fast as it can among 64 MiB, nine of ten writes to a tenth of them, all of
+them written before. Counted are its writes in a while of its own clock, its standing still
+included: 5 seconds, with snapshots a whole number of intervals, the first at half of one. In turns:
+no store at all ("pacsvisor", "qemu": the plain ones); tracked since a snapshot directly before, and
+no other; a snapshot every 1, 10 and 60 s; QEMU with background-snapshot and savevm every 10 s.
+"Less done" is against the plain run of the same VMM and the same turn, in percent: below zero is
+noise, or luck.
 
 Known errors: a guest that writes pages and does nothing else is the worst case: each page's first
-write behind a snapshot is a fault, and nothing else hides it. In "tracked" all 64 MiB are written for
-the first time since the snapshot within the 5 s, which a guest that is tracked for long does once. On a
-KVM that shadows page tables a tracked guest's tables are of small pages besides. The store's work
-(compressing, writing) runs on the other processor, as far as there is one. Rounds in which 60 s are
-measured are two at most, QEMU's snapshots likewise.
+write behind a snapshot is a fault, and nothing else hides it. In "tracked" all 64 MiB are written
+for the first time since the snapshot within the 5 s, which a guest that is tracked for long does
+once. On a KVM that shadows page tables a tracked guest's tables are of small pages besides. The
+store's work (compressing, writing) runs on the other processor, as far as there is one. Rounds in
+which 60 s are measured are two at most, QEMU's snapshots likewise.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""How a machine is run while something else is measured: untouched, tracked, snapshotted in some way."""
+"""How a machine runs while something else is measured: untouched, tracked, snapshotted somehow."""
 
 import contextlib
 import dataclasses
