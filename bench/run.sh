@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures pacsvisor as a whole, beside QEMU on the same host, kernel, image and back ends.
 #
-# usage: bash bench/run.sh [start|memory|block|net|snapshot|dirty|restore|all] [options]
+# usage: bash bench/run.sh [start|memory|block|net|snapshot|dirty|restore|tracked|pacs|store|nested|
+#                          all] [options]
 #   start    from exec and main() to the first guest instruction, to init, to Orthanc answering
 #   memory   private dirty memory beside the guest's
 #   block    fio in the guest on a virtio disk
@@ -9,9 +10,14 @@
 #   snapshot the guest's pause, and until durable: incremental snapshots beside QEMU's ways to a file
 #   dirty    what pause, the guest's own gap and durable depend on: memory, share written, source, depth
 #   restore  to the first instruction and to whole memory: over memory and number of snapshots
+#   tracked  what a guest gets done less, tracked and with snapshots every 1, 10, 60 s
+#   pacs     C-STORE and HTTP latency of Orthanc, with snapshots and without
+#   store    into the store and out of it, growth, verify, prune; over the number of snapshots
+#   nested   a few snapshots under a real kvm-amd, which is emulated
 #   all      all of them (the default)
 #
-#   --runs N         of each VMM, taking turns (5; block and net 3; snapshot: 20 of one guest)
+#   --runs N         of each VMM, taking turns (5; block, net, tracked, store 3; pacs 2; snapshot:
+#                    20 of one guest)
 #   --seconds N      of one fio or iperf3 run (5)
 #   --only WORD      only the cases whose name contains WORD (several times: any of them)
 #   --cpus N         the guest's processors (1)
@@ -27,6 +33,11 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=guests/lib/common.sh
 . "$here/../guests/lib/common.sh"
+
+# A peer that cannot be had is a row that says so.
+need_restic() {
+  [ -z "$(missing_packages restic)" ] || (need_packages restic) || say "no restic: left out"
+}
 
 pacsvisor='' arguments=()
 while [ $# -gt 0 ]; do
@@ -45,13 +56,17 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-need_packages "${BUILD_PACKAGES[@]}" "${GUEST_PACKAGES[@]}" qemu-system-x86 iperf3 iproute2 python3
+need_packages "${BUILD_PACKAGES[@]}" "${GUEST_PACKAGES[@]}" qemu-system-x86 qemu-utils iperf3 \
+  iproute2 python3
+need_restic
 if [ -z "$pacsvisor" ]; then
-  build_pacsvisor release pacsvisor dirtier
+  build_pacsvisor release pacsvisor dirtier bench_vm_floor bench_store
   pacsvisor=$PACSVISOR_ROOT/build/release/vmm/cli/pacsvisor
 fi
 [ -x "$pacsvisor" ] || die "there is no program $pacsvisor"
 bash "$here/../tests/guest/prepare.sh"
+study=$(cache_dir)/study
+cached "$study" bash "$here/../guests/pacs/study.sh"
 # -B: no compiled Python beside the sources.
 exec python3 -B "$here/system/main.py" --pacsvisor "$(realpath "$pacsvisor")" \
-  --files "$(cache_dir guest-tests)" --work "$PACSVISOR_ROOT/build/bench" "${arguments[@]}"
+  --files "$(cache_dir guest-tests)" --study "$study" --work "$PACSVISOR_ROOT/build/bench" "${arguments[@]}"

@@ -7,11 +7,14 @@ the pages, then only looks at its clock while the snapshot is taken. "storm": it
 as fast as it can, every page of the share in turn. The stall is the longest time between two of the
 guest's looks at its clock (its command gap) from just before the snapshot to just after it;
 "without a snapshot" is the same over as much time, and is what the host does to every guest.
+"durable" counts from the instant, and what is stored before it, while the guest runs, is not in it;
+"command until durable" has both, and is what QEMU's ways are held against.
 Beside it QEMU, with the same guest: stop + migrate to a file, background-snapshot, savevm into a
 qcow2 file that is no disk of the guest's.
 
 Known errors: the guest's looks at its console are exits to the VMM, and gaps of that length. What it
-writes hardly repeats and compresses a little. QEMU's figures are memory and devices, not synced.
+writes hardly repeats and compresses a little. QEMU's figures are memory and devices, not synced. The
+command of ours is a process of its own, whose start (7 ms of linking) is in its time.
 """
 
 import json
@@ -33,6 +36,7 @@ MEMORY_MIB = (256, 1024, 4096, 8192)
 SHARES = (0.1, 1, 10, 50)
 SOURCES = ("bitmap", "ring", "pagemap", "compare")
 DEPTH = 200
+WHOLE = "command until durable"
 # Each VMM takes its runs of a case in so many turns, the others in between.
 TURNS = 2
 
@@ -80,9 +84,11 @@ class Ours:
         self.name = vmm.name
 
     def take(self, keep=True):
+        begun = time.monotonic()
         result = subprocess.run([self._vmm.program, "snapshot", "bench", "--json"], text=True,
                                 capture_output=True, check=False, timeout=600,
                                 env={**os.environ, **self._vmm.environment})
+        took_s = time.monotonic() - begun
         if result.returncode != 0:
             raise machine.Failed(f"pacsvisor snapshot: {result.stderr}")
         told = json.loads(result.stdout)["result"]
@@ -90,6 +96,7 @@ class Ours:
         if keep:
             self.add("pause", "ms", taken["pause_ns"] / 1e6)
             self.add("durable", "ms", taken["durable_ns"] / 1e6)
+            self.add(WHOLE, "ms", took_s * 1000)
             self.add("dirty", "MiB", taken["dirty_bytes"] / MIB)
             for part in snapshot.PARTS:
                 self.add(f"of the pause: {part}", "ms", taken[f"pause_{part}_ns"] / 1e6)
@@ -120,7 +127,7 @@ class Theirs:
                                                  self._way == "background-snapshot")
         if keep:
             self.add("pause", "ms", pause_ms)
-            self.add("durable", "ms", took_ms)
+            self.add(WHOLE, "ms", took_ms)
 
     def add(self, what, unit, value):
         self._figures.add(f"{self._case}: {what}", unit, self.name, value)

@@ -1,7 +1,11 @@
 """Figures of repeated runs: what is kept, how it is summed up and shown."""
 
 import json
+import math
 import statistics
+
+# From so many samples on a percentile says something.
+PERCENTILES = ((90, 10), (99, 100))
 
 
 class Figures:
@@ -15,25 +19,44 @@ class Figures:
         self._cases = {}
 
     def add(self, case, unit, vmm, value, more_is_better=False):
-        entry = self._cases.setdefault(
-            case, {"unit": unit, "more_is_better": more_is_better, "values": {}})
-        entry["values"].setdefault(vmm, []).append(value)
+        self._entry(case, unit, more_is_better)["values"].setdefault(vmm, []).append(value)
+
+    def missing(self, case, unit, vmm, why):
+        """A row that says why there is no figure."""
+        self._entry(case, unit, False).setdefault("missing", {})[vmm] = why
 
     def as_json(self):
         return self._cases
 
     def table(self):
-        rows = [("case", "unit", "vmm", "n", "median", "min .. max", "ratio")]
+        shares = [f"p{share}" for share, _ in PERCENTILES]
+        rows = [("case", "unit", "vmm", "n", "median", *shares, "min .. max", "ratio")]
         for case, entry in self._cases.items():
             own = entry["values"].get("pacsvisor")
             for vmm, values in entry["values"].items():
                 rows.append((case, entry["unit"], vmm, str(len(values)),
-                             _number(statistics.median(values)),
+                             _number(statistics.median(values)), *_percentiles(values),
                              f"{_number(min(values))} .. {_number(max(values))}",
                              "" if own is None or vmm == "pacsvisor"
                              else _ratio(own, values, entry["more_is_better"])))
                 case = ""  # named once
-        return _align(rows)
+        told = [f"not measured: {case}, {vmm}: {why}" for case, entry in self._cases.items()
+                for vmm, why in entry.get("missing", {}).items()]
+        return "\n".join([_align(rows), *told])
+
+    def _entry(self, case, unit, more_is_better):
+        return self._cases.setdefault(
+            case, {"unit": unit, "more_is_better": more_is_better, "values": {}})
+
+
+def percentile(values, share):
+    """The smallest value that so many percent do not exceed (nearest rank)."""
+    return sorted(values)[max(0, math.ceil(len(values) * share / 100) - 1)]
+
+
+def _percentiles(values):
+    return [_number(percentile(values, share)) if len(values) >= least else ""
+            for share, least in PERCENTILES]
 
 
 def _ratio(own, peer, more_is_better):
@@ -43,9 +66,9 @@ def _ratio(own, peer, more_is_better):
 
 
 def _number(value):
-    if value >= 100:
+    if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def _align(rows):

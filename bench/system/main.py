@@ -13,13 +13,18 @@ import figures
 import guest_files
 import machine
 import memory
+import nested
 import net
+import pacs
 import restore
 import snapshot
 import start
+import store
+import tracked
 
 PARTS = {"start": start, "memory": memory, "block": block, "net": net,
-         "snapshot": snapshot, "dirty": dirty, "restore": restore}
+         "snapshot": snapshot, "dirty": dirty, "restore": restore, "tracked": tracked,
+         "pacs": pacs, "store": store, "nested": nested}
 
 
 class Bench:
@@ -35,6 +40,7 @@ class Bench:
         if options.unfiltered:
             self._against.append(machine.Pacsvisor(options.pacsvisor, "unfiltered", seccomp=False))
         self.build = os.path.dirname(os.path.dirname(os.path.dirname(options.pacsvisor)))
+        self.study = options.study
         self._only = options.only
         self._files = options.files
         self._work = options.work
@@ -45,6 +51,10 @@ class Bench:
 
     def wanted(self, case):
         return not self._only or any(word in case for word in self._only)
+
+    def named(self, case):
+        """Asked for by --only, not by default."""
+        return bool(self._only) and self.wanted(case)
 
     def guest_files(self, part):
         return guest_files.GuestFiles(self._files, os.path.join(self._work, part))
@@ -66,6 +76,7 @@ def parse():
     parser.add_argument("--no-qemu", action="store_true")
     parser.add_argument("--pacsvisor", required=True)
     parser.add_argument("--files", required=True)
+    parser.add_argument("--study", required=True)
     parser.add_argument("--work", required=True)
     return parser.parse_args()
 

@@ -46,7 +46,7 @@ def _orthanc(bench, files, vmm, figures):
                machine.Disk(files.copy("data.raw", "data.raw"), "data")])
     with vmm.start(description, files.run_directory(vmm.name)) as running:
         _, init_ns = running.expect("pacs: Linux", ANSWER_S)
-        answer_ns = _wait_for_orthanc(running)
+        answer_ns = wait_for_orthanc(running)
         if isinstance(vmm, machine.Pacsvisor):
             _add_instants(vmm, running, figures)
         figures.add("exec to init", "ms", vmm.name, _ms(running.spawned_ns, init_ns))
@@ -63,7 +63,7 @@ def _add_instants(vmm, running, figures):
                 _ms(main_ns, entry_ns))
 
 
-def _wait_for_orthanc(running):
+def wait_for_orthanc(running):
     """A forwarded port takes connections before the guest does: only an answer counts."""
     deadline = time.monotonic() + ANSWER_S
     while time.monotonic() < deadline and running.alive():

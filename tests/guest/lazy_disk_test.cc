@@ -14,6 +14,8 @@
 
 #include "tests/guest/guest_process.h"
 #include "tests/guest/linux_guest.h"
+#include "vmm/store/lease.h"
+#include "vmm/store/store_files.h"
 
 namespace pacsvisor {
 namespace {
@@ -124,6 +126,14 @@ class LazyDisk : public testing::Test {
     }
     EXPECT_THAT(Holds(), IsEmpty()) << Errors();
   }
+  // Whoever runs has all that it needs, and reads the store no more.
+  void AwaitNoReader() const {
+    const auto files = StoreFiles::OpenDirectory(files_.Path("store")).value();
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!LiveLeases(*files)->empty() && std::chrono::steady_clock::now() < deadline) {
+    }
+    EXPECT_THAT(LiveLeases(*files).value(), IsEmpty());
+  }
   void ExpectSum(GuestProcess& guest) const {
     EXPECT_THAT(guest.Expect("pacs-job pass"), HasSubstr(sum_)) << Errors();
   }
@@ -200,6 +210,7 @@ TEST_F(LazyDisk, ASnapshotMeanwhileIsWholeAndIncremental) {
   EXPECT_THAT(Holds(), IsEmpty());
   GuestProcess second(Clone(early, "second", {"--eager"}));
   EXPECT_EQ(Data("second").at("there_bytes"), kDataBytes);
+  AwaitNoReader();
   ExpectSum(second);
   Stop(second, "second");
   ExpectWhole("second");
@@ -262,6 +273,7 @@ TEST_F(LazyDisk, RolledBackAgainAtOnceEachIsWhole) {
   EXPECT_EQ(first.WaitForExit(), 0) << Errors();
   ExpectSum(second);
   AwaitWhole("linux");
+  AwaitNoReader();
   ExpectSum(second);
   Stop(second, "linux");
   EXPECT_EQ(SumOf(files_.Path("data.raw")), sum_);

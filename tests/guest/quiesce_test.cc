@@ -36,15 +36,16 @@ done
 
 class QuiesceTest : public testing::Test {
  protected:
-  void Configure(const std::string& job, bool agent_enabled = true) {
+  void Configure(const std::string& job, bool agent_enabled = true, const std::string& more = "") {
     MachineConfig config = LinuxConfig(files_, job, 2, 256 * kMiB, {AgentFiles()});
     config.disks.push_back({.path = files_.MakeFileSystem("fs", 32 * kMiB), .serial = "fs"});
     config.agent_enabled = agent_enabled;
-    Write(config);
+    Write(config, more);
   }
-  void Write(const MachineConfig& config) {
+  void Write(const MachineConfig& config, const std::string& more = "") {
     std::ofstream(files_.Path("VM.toml"))
-        << ConfigText(config) << "[store]\npath = \"" << files_.Path("store") << "\"\n";
+        << ConfigText(config) << "[store]\npath = \"" << files_.Path("store") << "\"\n"
+        << more;
   }
 
   GuestProcess::Options Program(std::vector<std::string> arguments) const {
@@ -152,6 +153,28 @@ TEST_F(QuiesceTest, HoldsFileSystemsThatAreWholeAndTheCopyOfItThaws) {
   EXPECT_EQ(AgentClient(AgentSocket("clone")).Ask("guest-fsfreeze-status"), "thawed");
   EXPECT_EQ(Ask("stop clone").status, 0);
   EXPECT_EQ(clone.WaitForExit(), 0) << Errors();
+}
+
+TEST_F(QuiesceTest, AScheduleHoldsFileSystemsStillToo) {
+  Configure(std::string(kStartAgent) + kWriter, true,
+            "[schedule]\nevery = \"1s\"\nquiesce = true\n");
+  GuestProcess guest(RunGuest());
+  guest.Expect("pacs-job wrote");
+  // The first ones may come before the agent speaks.
+  std::string id;
+  for (int i = 0; i < 600 && id.empty() && !HasFailure(); ++i) {
+    guest.Expect("pacs-job wrote");
+    const HostResult list = Ask("snapshots --json --store " + files_.Path("store"));
+    const auto json = nlohmann::json::parse(list.output, nullptr, false);
+    for (const auto& one : json.is_array() ? json : nlohmann::json::array()) {
+      id = one.value("consistency", "") == "quiesced" ? one.value("id", "") : id;
+    }
+  }
+  ASSERT_NE(id, "") << Errors();
+  EXPECT_EQ(Ask("stop linux --force").status, 0);
+  EXPECT_EQ(guest.WaitForExit(), 0) << Errors();
+  const HostResult check = AskHost("e2fsck -fn " + DiskOf(id, "disk2"));
+  EXPECT_EQ(check.status, 0) << check.output;
 }
 
 TEST_F(QuiesceTest, WithoutAPortTheSnapshotIsTakenAndTheGuestGoesOn) {

@@ -15,32 +15,48 @@
 
 namespace pacsvisor {
 
-enum class DirtySourceKind { kBitmap, kBitmapGetClears, kRing, kPagemap, kCompare };
+enum class DirtySourceKind {
+  kBitmap,
+  kBitmapFromTheFirst,
+  kBitmapGetClears,
+  kRing,
+  kPagemap,
+  kCompare
+};
 
 inline constexpr DirtySourceKind kDirtySourceKinds[] = {
-    DirtySourceKind::kBitmap, DirtySourceKind::kBitmapGetClears, DirtySourceKind::kRing,
-    DirtySourceKind::kPagemap, DirtySourceKind::kCompare};
+    DirtySourceKind::kBitmap,          DirtySourceKind::kBitmapFromTheFirst,
+    DirtySourceKind::kBitmapGetClears, DirtySourceKind::kRing,
+    DirtySourceKind::kPagemap,         DirtySourceKind::kCompare};
 
 inline std::string DirtySourceKindName(DirtySourceKind kind) {
-  constexpr const char* kNames[] = {"Bitmap", "BitmapGetClears", "Ring", "Pagemap", "Compare"};
+  constexpr const char* kNames[] = {
+      "Bitmap", "BitmapFromTheFirst", "BitmapGetClears", "Ring", "Pagemap", "Compare"};
   return kNames[static_cast<size_t>(kind)];
 }
 
 inline void PrintTo(DirtySourceKind kind, std::ostream* out) { *out << DirtySourceKindName(kind); }
 
-// Of `guest`, which was made with rings of `ring_entries` where `kind` is kRing.
+// Of the guest's options.
+inline DirtyLogging LoggingOf(DirtySourceKind kind) {
+  return kind == DirtySourceKind::kBitmapFromTheFirst ? DirtyLogging::kOn : DirtyLogging::kOff;
+}
+
+// Of `guest`, which was made with rings of `ring_entries` where `kind` is kRing, and with its
+// LoggingOf.
 inline Result<std::unique_ptr<DirtySource>> MakeDirtySource(DirtySourceKind kind,
                                                             WritingGuest& guest, uint32_t vcpus,
                                                             uint32_t ring_entries) {
   using Source = std::unique_ptr<DirtySource>;
   switch (kind) {
     case DirtySourceKind::kBitmap:
+    case DirtySourceKind::kBitmapFromTheFirst:
     case DirtySourceKind::kBitmapGetClears: {
-      const bool manual = kind == DirtySourceKind::kBitmap;
-      return Source(
-          TRY(DirtyBitmapSource::Create(guest.vm(), guest.memory(),
-                                        manual ? DirtyBitmapSource::Clearing::kManual
-                                               : DirtyBitmapSource::Clearing::kGetClears)));
+      const bool manual = kind != DirtySourceKind::kBitmapGetClears;
+      return Source(TRY(DirtyBitmapSource::Create(
+          guest.vm(), guest.memory(),
+          manual ? DirtyBitmapSource::Clearing::kManual : DirtyBitmapSource::Clearing::kGetClears,
+          LoggingOf(kind))));
     }
     case DirtySourceKind::kRing: {
       auto ring = std::make_unique<DirtyRingSource>(guest.vm(), guest.memory(), ring_entries);

@@ -95,7 +95,7 @@ WritingGuest::WritingGuest(const Options& options) {
   }
   memory_ = GuestMemory::Create(layout, options.backing).value();
   vm_ = KvmVm::Create(*system_, {.dirty_ring_entries = options.ring_entries}).value();
-  vm_->AddMemory(*memory_).value();
+  vm_->AddMemory(*memory_, options.logging).value();
   MakePageTables();
   MakeVcpus(options);
 }

@@ -27,7 +27,8 @@ class WritingGuest {
     uint32_t vcpus = 1;
     uint32_t ring_entries = 0;
     MemoryBacking backing = MemoryBacking::kAnonymous;
-    std::vector<MemoryRegion> regions;  // instead of those that memory_bytes gives
+    DirtyLogging logging = DirtyLogging::kOff;  // from the first
+    std::vector<MemoryRegion> regions;          // instead of those that memory_bytes gives
   };
 
   // CHECKs that KVM does what every host's does.

@@ -17,7 +17,8 @@ namespace {
 constexpr int kAnswerSeconds = 3;
 
 constexpr char kPsFooter[] =
-    R"(Lists this user's machines (root's: as root). One that does not answer is shown as 'silent'.
+    R"(Lists this user's machines (root's: as root). One that does not answer is shown as 'silent'. One that was
+restored and has not all of its memory and disks yet says how much it has.
 
 Examples:
   pacsvisor ps
@@ -35,6 +36,20 @@ std::string FormatUptime(uint64_t uptime_ms) {
                           : fmt::format("{}h{:02}m", seconds / 3600, seconds / 60 % 60);
 }
 
+// Of a restored machine whose memory or disks are not all there yet: how much is.
+std::string FetchNote(const MachineDescription& machine) {
+  uint64_t there_bytes = machine.memory_there_bytes;
+  uint64_t total_bytes = machine.memory_bytes;
+  for (const DiskDescription& disk : machine.disks) {
+    there_bytes += disk.there_bytes;
+    total_bytes += disk.size_bytes;
+  }
+  return machine.first_entry_ns == 0 || there_bytes >= total_bytes
+             ? ""
+             : fmt::format("  fetching: {:.0f} %", 100.0 * static_cast<double>(there_bytes) /
+                                                       static_cast<double>(total_bytes));
+}
+
 void PrintTable(const std::vector<Entry>& entries) {
   size_t width = 4;
   for (const Entry& entry : entries) {
@@ -45,9 +60,9 @@ void PrintTable(const std::vector<Entry>& entries) {
   for (const Entry& entry : entries) {
     if (entry.description) {
       const MachineDescription& machine = *entry.description;
-      Print(stdout, "{:<{}}  {:<8}  {:>4}  {:>7}  {:>8}  {:>7}\n", machine.name, width,
+      Print(stdout, "{:<{}}  {:<8}  {:>4}  {:>7}  {:>8}  {:>7}{}\n", machine.name, width,
             MachineStateName(machine.state), machine.cpus, FormatSize(machine.memory_bytes),
-            FormatUptime(machine.uptime_ms), machine.pid);
+            FormatUptime(machine.uptime_ms), machine.pid, FetchNote(machine));
     } else {
       Print(stdout, "{:<{}}  {:<8}  {:>4}  {:>7}  {:>8}  {:>7}\n", entry.machine.name, width,
             "silent", "-", "-", "-", entry.machine.pid);

@@ -79,9 +79,9 @@ class MachineAdapter : public MachineRunner {
         store_(host_->store),
         agent_(*machine_) {}
 
-  // Between Build and Start.
-  Status Restore(const RestorePoint& from) {
-    restore_start_ns_ = MonotonicNs();
+  // Between Build and Start. `begun_ns`: before Build.
+  Status Restore(const RestorePoint& from, uint64_t begun_ns) {
+    restore_start_ns_ = begun_ns;
     TRY(RestoreMachine(*machine_, from.snapshot, from.clock, from.fill));
     restored_ = Restored{from.snapshot->info(), from.clock};
     if (store_ == nullptr || !from.continues) {
@@ -254,10 +254,11 @@ MachineFactory MachineFactoryOf(MachineConfig config, std::shared_ptr<const Host
                            .host = host,
                            .for_load = point != nullptr,
                            .on_memory_lost = on_memory_lost};
+    const uint64_t begun_ns = MonotonicNs();
     std::unique_ptr<Machine> machine = TRY(Machine::Build(config, std::move(options)));
     auto adapter = std::make_unique<MachineAdapter>(std::move(machine), host);
     if (point != nullptr) {
-      TRY(adapter->Restore(*point));
+      TRY(adapter->Restore(*point, begun_ns));
     }
     return std::unique_ptr<MachineRunner>(std::move(adapter));
   };

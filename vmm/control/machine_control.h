@@ -55,9 +55,9 @@ struct MachineDescription {
   uint64_t memory_bytes = 0;
   uint64_t memory_there_bytes = 0;  // less while a restore is still fetching the rest
   uint64_t uptime_ms = 0;
-  // CLOCK_MONOTONIC of the host: of the process's main(); of when memory and state of a snapshot
-  // began to be restored (0: the guest booted); and of the first guest instruction since the guest
-  // was last started or reset (0 before that).
+  // CLOCK_MONOTONIC of the host: of the process's main(); of when the machine of a
+  // snapshot began to be built (0: the guest booted); and of the first guest instruction since the
+  // guest was last started or reset (0 before that).
   uint64_t process_start_ns = 0;
   uint64_t restore_start_ns = 0;
   uint64_t first_entry_ns = 0;

@@ -29,7 +29,7 @@ class MachineRunner {
   virtual Status Resume() = 0;
   // When guest code first ran (CLOCK_MONOTONIC), 0 before that.
   virtual uint64_t first_entry_ns() const { return 0; }
-  // When what it was restored from was first read (CLOCK_MONOTONIC), 0: it was not.
+  // When it began to be built for a restore (CLOCK_MONOTONIC), 0: it was not restored.
   virtual uint64_t restore_start_ns() const { return 0; }
   // How much of its memory is there: all of it, unless a restore is still fetching.
   virtual uint64_t memory_there_bytes() const { return 0; }

@@ -33,7 +33,8 @@ DirtyBitmapSource::Clearing DirtyBitmapSource::BestClearing(const KvmSystem& sys
 }
 
 Result<std::unique_ptr<DirtyBitmapSource>> DirtyBitmapSource::Create(KvmVm& vm, GuestMemory& memory,
-                                                                     Clearing clearing) {
+                                                                     Clearing clearing,
+                                                                     DirtyLogging logging) {
   if (clearing == Clearing::kManual) {
     // Initially set (Linux 5.7): switching the log on protects nothing by itself, Start does it in
     // parts.
@@ -45,11 +46,12 @@ Result<std::unique_ptr<DirtyBitmapSource>> DirtyBitmapSource::Create(KvmVm& vm, 
       return Error::FromErrno(errno, "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2");
     }
   }
-  return std::unique_ptr<DirtyBitmapSource>(new DirtyBitmapSource(vm, memory, clearing));
+  return std::unique_ptr<DirtyBitmapSource>(new DirtyBitmapSource(vm, memory, clearing, logging));
 }
 
-DirtyBitmapSource::DirtyBitmapSource(KvmVm& vm, GuestMemory& memory, Clearing clearing)
-    : vm_(vm), memory_(memory), clearing_(clearing) {
+DirtyBitmapSource::DirtyBitmapSource(KvmVm& vm, GuestMemory& memory, Clearing clearing,
+                                     DirtyLogging logging)
+    : vm_(vm), memory_(memory), clearing_(clearing), logging_(logging) {
   for (const GuestMemory::HostRange& range : memory.host_ranges()) {
     const uint64_t page_count = range.size_bytes / kPageSizeBytes;
     slots_.push_back({static_cast<uint32_t>(slots_.size()), range.first_block.raw(), page_count,
@@ -58,7 +60,18 @@ DirtyBitmapSource::DirtyBitmapSource(KvmVm& vm, GuestMemory& memory, Clearing cl
 }
 
 Status DirtyBitmapSource::Start() {
-  Status started = vm_.SetDirtyLogging(memory_, true);
+  return logging_ == DirtyLogging::kOn ? ForgetLog() : SwitchOn();
+}
+
+// Where no vCPU has run, there is nothing to protect: no more than a look at the bits.
+Status DirtyBitmapSource::ForgetLog() {
+  std::vector<uint64_t> words(DivideRoundUp(memory_.page_count(), kWordPages));
+  return Harvest(words);
+}
+
+Status DirtyBitmapSource::SwitchOn() {
+  Status started = vm_.SetDirtyLogging(memory_, DirtyLogging::kOn);
+  logging_ = DirtyLogging::kOn;
   // Every page counts as unwritten and is protected now, whatever the log begins with.
   for (Slot& slot : slots_) {
     if (started.ok() && clearing_ == Clearing::kManual) {
@@ -73,7 +86,8 @@ Status DirtyBitmapSource::Start() {
 }
 
 void DirtyBitmapSource::Stop() {
-  const Status stopped = vm_.SetDirtyLogging(memory_, false);
+  const Status stopped = vm_.SetDirtyLogging(memory_, DirtyLogging::kOff);
+  logging_ = DirtyLogging::kOff;
   if (!stopped.ok()) {
     Log(LogLevel::kWarning, "the dirty log stays on: {}", stopped.error().message());
   }

@@ -22,9 +22,11 @@ class DirtyBitmapSource final : public DirtySource {
   enum class Clearing { kManual, kGetClears };
   static Clearing BestClearing(const KvmSystem& system);
 
-  // A VM without dirty rings, with its memory. Both outlive the source.
-  static Result<std::unique_ptr<DirtyBitmapSource>> Create(KvmVm& vm, GuestMemory& memory,
-                                                           Clearing clearing);
+  // A VM without dirty rings, with its memory. Both outlive the source. `logging`: as the memory
+  // was added. One that is logged from the first is started in no time, before any vCPU has run,
+  // and until then costs its vCPUs what one that is started does.
+  static Result<std::unique_ptr<DirtyBitmapSource>> Create(
+      KvmVm& vm, GuestMemory& memory, Clearing clearing, DirtyLogging logging = DirtyLogging::kOff);
 
   std::string_view name() const override { return "bitmap"; }
   Status Start() override;
@@ -40,7 +42,9 @@ class DirtyBitmapSource final : public DirtySource {
     std::vector<uint64_t> log;  // KVM's bits, from the slot's first page on
   };
 
-  DirtyBitmapSource(KvmVm& vm, GuestMemory& memory, Clearing clearing);
+  DirtyBitmapSource(KvmVm& vm, GuestMemory& memory, Clearing clearing, DirtyLogging logging);
+  Status SwitchOn();
+  Status ForgetLog();
   Status Get(Slot& slot, std::span<uint64_t> words);
   Status Clear(const Slot& slot);
   Status ClearPart(const Slot& slot, uint64_t first_page, uint64_t end_page);
@@ -48,6 +52,7 @@ class DirtyBitmapSource final : public DirtySource {
   KvmVm& vm_;
   GuestMemory& memory_;
   const Clearing clearing_;
+  DirtyLogging logging_;
   std::vector<Slot> slots_;
 };
 

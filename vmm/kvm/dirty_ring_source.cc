@@ -60,14 +60,14 @@ Status DirtyRingSource::Start() {
   const MutexLock lock(mutex_);
   Status started = ProtectAnew();
   if (!started.ok()) {
-    (void)vm_.SetDirtyLogging(memory_, false);
+    (void)vm_.SetDirtyLogging(memory_, DirtyLogging::kOff);
   }
   return started;
 }
 
 void DirtyRingSource::Stop() {
   const MutexLock lock(mutex_);
-  Status stopped = vm_.SetDirtyLogging(memory_, false);
+  Status stopped = vm_.SetDirtyLogging(memory_, DirtyLogging::kOff);
   // Nothing is added any more: what is there is nobody's.
   CollectAll();
   if (stopped.ok()) {
@@ -160,8 +160,8 @@ Status DirtyRingSource::ResetAll() {
 
 // KVM protects a slot when its log goes on, not when it is on already.
 Status DirtyRingSource::ProtectAnew() {
-  TRY(vm_.SetDirtyLogging(memory_, false));
-  return vm_.SetDirtyLogging(memory_, true);
+  TRY(vm_.SetDirtyLogging(memory_, DirtyLogging::kOff));
+  return vm_.SetDirtyLogging(memory_, DirtyLogging::kOn);
 }
 
 // ORs what was collected into `words`; it is in taken_ as well.

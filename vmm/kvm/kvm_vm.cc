@@ -73,13 +73,16 @@ Status KvmVm::EnableDirtyRings(uint32_t entries) {
   return {};
 }
 
-Status KvmVm::AddMemory(GuestMemory& memory) { return SetSlots(memory, 0); }
-
-Status KvmVm::SetDirtyLogging(GuestMemory& memory, bool on) {
-  return SetSlots(memory, on ? KVM_MEM_LOG_DIRTY_PAGES : 0);
+Status KvmVm::AddMemory(GuestMemory& memory, DirtyLogging logging) {
+  return SetSlots(memory, logging);
 }
 
-Status KvmVm::SetSlots(GuestMemory& memory, uint32_t flags) {
+Status KvmVm::SetDirtyLogging(GuestMemory& memory, DirtyLogging logging) {
+  return SetSlots(memory, logging);
+}
+
+Status KvmVm::SetSlots(GuestMemory& memory, DirtyLogging logging) {
+  const uint32_t flags = logging == DirtyLogging::kOn ? KVM_MEM_LOG_DIRTY_PAGES : 0;
   uint32_t slot = 0;
   for (const GuestMemory::HostRange& range : memory.host_ranges()) {
     const kvm_userspace_memory_region region{

@@ -19,6 +19,9 @@
 
 namespace pacsvisor {
 
+// Whether KVM's log says what vCPUs write to guest memory.
+enum class DirtyLogging { kOff, kOn };
+
 struct KvmVmOptions {
   // Of each vCPU's dirty ring (vmm/kvm/dirty_ring_source.h), a power of two; 0: no rings. KVM takes
   // them before the first vCPU only, and has no dirty bitmap then.
@@ -34,10 +37,10 @@ class KvmVm {
                                                const KvmVmOptions& options = {});
 
   // Before the first vCPU: a slot then costs a tenth. One slot a region of guest memory, numbered
-  // as GuestMemory::host_ranges().
-  Status AddMemory(GuestMemory& memory);
-  // KVM logs what vCPUs write to the slots of AddMemory, or no longer does.
-  Status SetDirtyLogging(GuestMemory& memory, bool on);
+  // as GuestMemory::host_ranges(). Logged from the first, its log begins empty.
+  Status AddMemory(GuestMemory& memory, DirtyLogging logging = DirtyLogging::kOff);
+  // For the slots of AddMemory. Costs more than to add them: KVM waits for each of its readers.
+  Status SetDirtyLogging(GuestMemory& memory, DirtyLogging logging);
   // PIC (masked), IOAPIC and local APICs in the kernel; PIT without speaker.
   Status CreateInterruptControllers();
   Result<std::unique_ptr<KvmVcpu>> CreateVcpu(VcpuId id);
@@ -68,7 +71,7 @@ class KvmVm {
   KvmVm(const KvmSystem& system, UniqueFd fd) : system_(system), fd_(std::move(fd)) {}
   Status EnableDirtyRings(uint32_t entries);
   Status MaskPics();
-  Status SetSlots(GuestMemory& memory, uint32_t flags);
+  Status SetSlots(GuestMemory& memory, DirtyLogging logging);
   Status IoeventfdRequest(GuestAddress address, const EventFd& event, uint32_t flags);
 
   const KvmSystem& system_;

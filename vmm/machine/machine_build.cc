@@ -69,11 +69,14 @@ Status Machine::BuildParts() {
   const TrackingResource& tracking = options_.host->tracking;
   std::unique_ptr<KvmVm> vm =
       TRY(KvmVm::Create(*system, {.dirty_ring_entries = tracking.ring_entries}));
-  TRY(vm->AddMemory(*memory));
+  const DirtyLogging logging = options_.for_load && options_.host->store != nullptr
+                                   ? LoggingFromTheFirst(tracking)
+                                   : DirtyLogging::kOff;
+  TRY(vm->AddMemory(*memory, logging));
   TRY(vm->CreateInterruptControllers());
   parts_ = std::make_unique<Parts>(std::move(system), std::move(memory), std::move(vm),
                                    DescribePlatform(config_, std::move(layout)));
-  parts_->tracking = TRY(MakeTracker(tracking, *parts_->vm, *parts_->memory));
+  parts_->tracking = TRY(MakeTracker(tracking, *parts_->vm, *parts_->memory, logging));
   BuildFaults();
   ReserveMemory(parts_->mmio, parts_->platform_description);
   return parts_->routes.Initialize();

@@ -56,14 +56,18 @@ Result<TrackingResource> OpenTracking(Tracking tracking, const KvmSystem& kvm) {
   return resource;
 }
 
-Result<MachineTracker> MakeTracker(const TrackingResource& resource, KvmVm& vm,
-                                   GuestMemory& memory) {
+DirtyLogging LoggingFromTheFirst(const TrackingResource& resource) {
+  return resource.kind == Tracking::kBitmap ? DirtyLogging::kOn : DirtyLogging::kOff;
+}
+
+Result<MachineTracker> MakeTracker(const TrackingResource& resource, KvmVm& vm, GuestMemory& memory,
+                                   DirtyLogging logging) {
   MachineTracker made;
   std::unique_ptr<DirtySource> source;
   switch (resource.kind) {
     case Tracking::kBitmap:
-      source =
-          TRY(DirtyBitmapSource::Create(vm, memory, DirtyBitmapSource::BestClearing(vm.system())));
+      source = TRY(DirtyBitmapSource::Create(
+          vm, memory, DirtyBitmapSource::BestClearing(vm.system()), logging));
       break;
     case Tracking::kRing: {
       auto ring = std::make_unique<DirtyRingSource>(vm, memory, resource.ring_entries);

@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "vmm/base/result.h"
+#include "vmm/kvm/kvm_vm.h"
 
 namespace pacsvisor {
 
@@ -21,7 +22,6 @@ class DirtyRingSource;
 class DirtyTracker;
 class GuestMemory;
 class KvmSystem;
-class KvmVm;
 class PagemapAccess;
 
 enum class Tracking { kAuto, kBitmap, kRing, kPagemap, kCompare };
@@ -48,8 +48,13 @@ struct MachineTracker {
   DirtyRingSource* ring = nullptr;  // the tracker's, with kRing: the vCPUs are to be added
 };
 
-// Not started. The VM was made with the resource's rings, and has its memory.
-Result<MachineTracker> MakeTracker(const TrackingResource& resource, KvmVm& vm,
-                                   GuestMemory& memory);
+// How the memory of a machine is added that is tracked before it first runs, as a restored one is.
+// Then tracking costs it nothing to start: not switching the log on slot by slot, not clearing a
+// bit for each of its pages (bench/README.md, "Restores").
+DirtyLogging LoggingFromTheFirst(const TrackingResource& resource);
+
+// Not started. The VM was made with the resource's rings, and has its memory, added with `logging`.
+Result<MachineTracker> MakeTracker(const TrackingResource& resource, KvmVm& vm, GuestMemory& memory,
+                                   DirtyLogging logging = DirtyLogging::kOff);
 
 }  // namespace pacsvisor

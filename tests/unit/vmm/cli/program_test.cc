@@ -197,7 +197,8 @@ TEST_F(ProgramTest, PsOfNoneIsAnEmptyTable) {
 }
 
 TEST_F(ProgramWithMachineTest, PsShowsIt) {
-  EXPECT_THAT(Run({"ps"}).out, HasSubstr("\npacs  running      2       2G        0s     4711\n"));
+  EXPECT_THAT(Run({"ps"}).out,
+              HasSubstr("\npacs  running      2       2G        0s     4711  fetching: 50 %\n"));
   const nlohmann::json list = nlohmann::json::parse(Run({"ps", "--json"}).out);
   ASSERT_EQ(list.size(), 1u);
   EXPECT_EQ(list[0]["name"], "pacs");

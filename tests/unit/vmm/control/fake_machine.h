@@ -22,7 +22,10 @@ class FakeMachine : public MachineControl {
     description_.process_start_ns = 1'000'000'000;
     description_.restore_start_ns = 1'005'000'000;
     description_.first_entry_ns = 1'008'000'000;
-    description_.disks = {{.path = "/vm/root.raw", .serial = "root", .size_bytes = 1ul << 30},
+    description_.disks = {{.path = "/vm/root.raw",
+                           .serial = "root",
+                           .size_bytes = 1ul << 30,
+                           .there_bytes = 1ul << 29},
                           {.path = "/vm/data.raw", .size_bytes = 4096, .read_only = true}};
     description_.nets = {{.backend = "user",
                           .mac = "52:54:00:00:00:01",

@@ -29,6 +29,7 @@ class TrackedGuest {
   // With a problem of `source`, there is no tracker.
   TrackedGuest(DirtySourceKind kind, WritingGuest::Options options, uint32_t ring_entries) {
     options.ring_entries = kind == DirtySourceKind::kRing ? ring_entries : 0;
+    options.logging = LoggingOf(kind);
     guest_ = std::make_unique<WritingGuest>(options);
     auto source = MakeDirtySource(kind, *guest_, options.vcpus, options.ring_entries);
     if (!source.ok()) {
