@@ -1,7 +1,9 @@
 // Disks that are fetched from their snapshot while the guest uses them, by the program as its user
 // sees it: killed in the middle, snapshotted in the middle, without their store.
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <chrono>
@@ -14,6 +16,7 @@
 
 #include "tests/guest/guest_process.h"
 #include "tests/guest/linux_guest.h"
+#include "vmm/base/unique_fd.h"
 #include "vmm/store/lease.h"
 #include "vmm/store/store_files.h"
 
@@ -43,8 +46,9 @@ class LazyDisk : public testing::Test {
     config.disks.push_back({.path = MakeNoise(), .serial = "data"});
     fs::create_directory(files_.Path("logs"));
     std::ofstream(files_.Path("VM.toml"))
-        << ConfigText(config) << "[console]\nlog = \"" << files_.Path("logs/console.log")
-        << "\"\n[store]\npath = \"" << files_.Path("store") << "\"\n";
+        << ConfigText(config) << "[[net]]\nbackend = \"user\"\n[console]\nlog = \""
+        << files_.Path("logs/console.log") << "\"\n[store]\npath = \"" << files_.Path("store")
+        << "\"\n";
     sum_ = SumOf(config.disks.back().path);
     GuestProcess guest(Program({"run", files_.Path("VM.toml")}));
     EXPECT_THAT(guest.Expect("pacs-job pass"), HasSubstr(sum_));
@@ -238,6 +242,34 @@ TEST_F(LazyDisk, WithoutItsStoreItIsRefusedAndFoundWhereThatWent) {
   GuestProcess found(Program({"run", files_.Path("copy/VM.toml")}));
   ExpectSum(found);
   Stop(found, "copy");
+}
+
+// Beside the old one: its port is somebody else's, which shows when it is confined already.
+TEST_F(LazyDisk, NothingIsLeftOfACloneThatDoesNotStart) {
+  const UniqueFd port(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  // The sockets API's own way to pass an address.
+  ASSERT_EQ(bind(port.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(getsockname(port.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+  ASSERT_EQ(listen(port.get(), 1), 0);
+  const std::string forward = "127.0.0.1:" + std::to_string(ntohs(address.sin_port)) + ":22";
+  for (const char* eager : {"", " --eager"}) {
+    const HostResult failed =
+        Ask("restore " + id_ + " --store " + files_.Path("store") + " --name copy --directory " +
+            files_.Path("copy") + " --forward " + forward + eager);
+    EXPECT_EQ(failed.status, 1) << failed.output;
+    EXPECT_THAT(failed.output, Not(HasSubstr("system call"))) << "a violation of its filter";
+    for (const auto& entry : fs::directory_iterator(files_.Path("copy"))) {
+      EXPECT_EQ(entry.path().filename(), "VM.toml") << failed.output;
+    }
+    EXPECT_THAT(Holds(), IsEmpty()) << failed.output;
+  }
+  // And another port is all that it takes.
+  GuestProcess copy(Clone(id_, "copy"));
+  ExpectSum(copy);
 }
 
 // In place, of a machine that does not run: what fails after the exchange puts the old disks back.

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -7,7 +9,6 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/cli/command.h"
-#include "vmm/cli/dropped_disk.h"
 #include "vmm/cli/machine_roll_back.h"
 #include "vmm/cli/process_setup.h"
 #include "vmm/cli/progress_bar.h"
@@ -164,14 +165,20 @@ class Preparation {
   // The restored machine runs, or is not going to.
   void Started() {
     made_.clear();
+    begun_.clear();
+    store_.reset();
     if (std::exchange(exchanged_, false)) {
       DropReplacedDisks(plan_.config);
     }
     files_.reset();
   }
   void Failed() {
+    // This process may be confined by now: no path is looked up but to take it away.
+    for (const BegunDisk& disk : std::exchange(begun_, {})) {
+      GiveUpBegunDisk(*store_, disk);
+    }
     for (const std::string& path : std::exchange(made_, {})) {
-      DropDisk(path);
+      unlink(path.c_str());
     }
     if (std::exchange(exchanged_, false)) {
       if (const Status back = PutDisksBack(plan_.config); !back.ok()) {
@@ -203,12 +210,11 @@ class Preparation {
       TRY(ExchangeDisks(plan_.config, SwapDirection::kRestore));
       exchanged_ = true;
     } else {
-      TRY(WriteNewDisks(origin, plan_, progress));
+      begun_ = TRY(WriteNewDisks(origin, plan_, progress));
       for (const RestorePlan::Disk& disk : plan_.disks) {
         made_.push_back(disk.path);
       }
     }
-    store_.reset();
     if (given_.cold) {
       return std::shared_ptr<const RestorePoint>();
     }
@@ -255,6 +261,7 @@ class Preparation {
   std::optional<RestoredFiles> files_;  // in place only
   bool exchanged_ = false;              // the old disks are beside them
   std::vector<std::string> made_;       // of a new machine
+  std::vector<BegunDisk> begun_;        // likewise
 };
 
 // One object on standard output, once the guest runs (and is thawed).

@@ -10,10 +10,8 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/cli/disk_facts.h"
-#include "vmm/cli/dropped_disk.h"
 #include "vmm/cli/new_disk_file.h"
 #include "vmm/machine/host_resources.h"
-#include "vmm/machine/snapshot_blocks.h"
 #include "vmm/snapshot/disks_snapshot.h"
 
 namespace pacsvisor {
@@ -74,8 +72,8 @@ class DiskMaker {
   }
   ~DiskMaker() {
     progress_.Clear();
-    for (const std::string& path : begun_) {
-      DropLayers(path);
+    for (const BegunDisk& disk : begun_) {
+      GiveUpBegunDisk(origin_.store, disk);
     }
   }
   DiskMaker(const DiskMaker&) = delete;
@@ -99,23 +97,22 @@ class DiskMaker {
     done_bytes_ += disk.size_bytes;
     return {};
   }
-  void Keep() { begun_.clear(); }
+  std::vector<BegunDisk> Keep() { return std::exchange(begun_, {}); }
 
  private:
   Status Begin(const RestorePlan::Disk& disk, const std::string& path, int fd) {
     const SnapshotInfo& info = origin_.snapshot.info();
-    TRY(BeginFromSnapshot(origin_.store,
-                          {.store = origin_.place.path,
-                           .key = origin_.place.key,
-                           .snapshot = info.id,
-                           .space = info.spaces[disk.space].name,
-                           .hold = {}},
-                          {.fd = fd,
-                           .size_bytes = disk.size_bytes,
-                           .image = path,
-                           .path = disk.path,
-                           .machine = origin_.machine}));
-    begun_.push_back(path);
+    begun_.push_back(TRY(BeginFromSnapshot(origin_.store,
+                                           {.store = origin_.place.path,
+                                            .key = origin_.place.key,
+                                            .snapshot = info.id,
+                                            .space = info.spaces[disk.space].name,
+                                            .hold = {}},
+                                           {.fd = fd,
+                                            .size_bytes = disk.size_bytes,
+                                            .image = path,
+                                            .path = disk.path,
+                                            .machine = origin_.machine})));
     return {};
   }
 
@@ -125,7 +122,7 @@ class DiskMaker {
   bool eager_;
   uint64_t total_bytes_ = 0;
   uint64_t done_bytes_ = 0;
-  std::vector<std::string> begun_;
+  std::vector<BegunDisk> begun_;
 };
 
 class ProgressObserver : public CaptureObserver {
@@ -142,7 +139,8 @@ class ProgressObserver : public CaptureObserver {
 
 }  // namespace
 
-Status WriteNewDisks(const DiskOrigin& origin, const RestorePlan& plan, ProgressBar& progress) {
+Result<std::vector<BegunDisk>> WriteNewDisks(const DiskOrigin& origin, const RestorePlan& plan,
+                                             ProgressBar& progress) {
   std::vector<NewDiskFile> files;
   DiskMaker maker(origin, plan, progress);
   for (size_t i = 0; i < plan.disks.size(); ++i) {
@@ -153,8 +151,7 @@ Status WriteNewDisks(const DiskOrigin& origin, const RestorePlan& plan, Progress
   for (NewDiskFile& file : files) {
     TRY(file.Finish());
   }
-  maker.Keep();
-  return {};
+  return maker.Keep();
 }
 
 Result<RestoredFiles> WriteRestoredDisks(const DiskOrigin& origin, const RestorePlan& plan,
@@ -169,7 +166,7 @@ Result<RestoredFiles> WriteRestoredDisks(const DiskOrigin& origin, const Restore
     TRY(maker.Make(i, RestoredName(paths[i]), files.fd(i)));
   }
   TRY(files.Sync());
-  maker.Keep();
+  (void)maker.Keep();
   return files;
 }
 

@@ -10,6 +10,7 @@
 #include "vmm/cli/store_path.h"
 #include "vmm/control/restore_plan.h"
 #include "vmm/disk/image_lock.h"
+#include "vmm/machine/snapshot_blocks.h"
 #include "vmm/store/store.h"
 
 namespace pacsvisor {
@@ -26,8 +27,10 @@ struct DiskOrigin {
   bool eager = false;
 };
 
-// Of a new machine: each under its name only when all can be used.
-Status WriteNewDisks(const DiskOrigin& origin, const RestorePlan& plan, ProgressBar& progress);
+// Of a new machine: each under its name only when all can be used. What was begun of those that are
+// fetched, for whoever gives them up again.
+Result<std::vector<BegunDisk>> WriteNewDisks(const DiskOrigin& origin, const RestorePlan& plan,
+                                             ProgressBar& progress);
 
 // Beside the disks that they are to replace (disk_swap.h): durable.
 Result<RestoredFiles> WriteRestoredDisks(const DiskOrigin& origin, const RestorePlan& plan,

@@ -1,5 +1,6 @@
 #include "vmm/control/restore_plan.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
@@ -44,6 +45,17 @@ void Isolate(MachineConfig& config, const std::vector<PortForward>& forwards) {
     net.forwards = first && net.isolated ? forwards : std::vector<PortForward>();
     first = first && !net.isolated;
   }
+}
+
+Status CheckForwards(const MachineConfig& config, const std::vector<PortForward>& forwards) {
+  const bool user = std::any_of(config.nets.begin(), config.nets.end(), [](const NetConfig& net) {
+    return net.backend == NetBackend::kUser;
+  });
+  return forwards.empty() || user
+             ? Status()
+             : Status(Error::Make(ErrorCode::kInvalidArgument,
+                                  "--forward leads nowhere: the machine has no network card of the "
+                                  "kind \"user\""));
 }
 
 void MoveDisks(MachineConfig& config, const std::string& directory) {
@@ -91,6 +103,7 @@ Result<RestorePlan> PlanRestore(const SnapshotInfo& snapshot, const RestoreOptio
     config.console_log.clear();
     MoveDisks(config, options.directory);
     if (!options.live) {
+      TRY(CheckForwards(config, options.forwards));
       Isolate(config, options.forwards);
       config.schedule.reset();  // a rehearsal's snapshots are taken by hand
     }

@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "vmm/base/log.h"
-#include "vmm/disk/layer_directory.h"
 
 namespace pacsvisor {
 namespace {
@@ -142,6 +141,14 @@ std::string ReasonOf(const std::string& path, const std::string& machine) {
   return reason("…" + path.substr(path.size() - room));
 }
 
+void ReleaseUnneeded(Store& store, const BegunDisk& disk) {
+  const Result<size_t> released = store.ReleaseHolds(disk.snapshot, disk.hold);
+  if (!released.ok()) {
+    Log(LogLevel::kWarning, "hold {} of snapshot {} stays, though nothing needs it: {}", disk.hold,
+        disk.snapshot.Short(), released.error().message());
+  }
+}
+
 }  // namespace
 
 // Spaces of ours have no blanks in their names.
@@ -245,22 +252,29 @@ Result<std::shared_ptr<SnapshotBlocks>> OpenBlockSource(const std::string& image
                                 disk_bytes);
 }
 
-Status BeginFromSnapshot(Store& store, BlockOrigin origin, const NewFetchedDisk& disk) {
+Result<BegunDisk> BeginFromSnapshot(Store& store, BlockOrigin origin, const NewFetchedDisk& disk) {
   if (::ftruncate(disk.fd, static_cast<off_t>(disk.size_bytes)) != 0) {
     return Error::FromErrno(errno, "cannot give '{}' its {} bytes", disk.image, disk.size_bytes);
   }
-  const std::shared_ptr<LayerDirectory> layers = TRY(LayerDirectory::Open(disk.image));
-  const Hold hold = TRY(store.AddFetchHold(origin.snapshot, ReasonOf(disk.path, disk.machine)));
-  origin.hold = hold.word;
-  Status begun = layers->BeginFromSource(disk.fd, origin.Name());
-  if (!begun.ok()) {
-    const Result<size_t> released = store.ReleaseHolds(origin.snapshot, hold.word);
-    if (!released.ok()) {
-      Log(LogLevel::kWarning, "hold {} of snapshot {} stays, though nothing needs it: {}",
-          hold.word, origin.snapshot.Short(), released.error().message());
-    }
+  BegunDisk begun{.snapshot = origin.snapshot, .hold = {}, .layers = {}};
+  begun.layers = TRY(LayerDirectory::Open(disk.image));
+  begun.hold = TRY(store.AddFetchHold(origin.snapshot, ReasonOf(disk.path, disk.machine))).word;
+  origin.hold = begun.hold;
+  if (Status done = begun.layers->BeginFromSource(disk.fd, origin.Name()); !done.ok()) {
+    ReleaseUnneeded(store, begun);
+    return std::move(done).error();
   }
   return begun;
+}
+
+void GiveUpBegunDisk(Store& store, const BegunDisk& disk) {
+  Status removed = disk.layers->RemoveLog();
+  removed = removed.ok() ? disk.layers->Sync() : removed;
+  if (!removed.ok()) {
+    Log(LogLevel::kWarning, "{}", removed.error().message());
+    return;  // what it names stays held
+  }
+  ReleaseUnneeded(store, disk);
 }
 
 std::optional<std::string> DiskPathOf(const Hold& hold) {

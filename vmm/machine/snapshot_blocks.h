@@ -16,6 +16,7 @@
 
 #include "vmm/base/thread_annotations.h"
 #include "vmm/disk/block_source.h"
+#include "vmm/disk/layer_directory.h"
 #include "vmm/store/store.h"
 
 namespace pacsvisor {
@@ -84,9 +85,19 @@ struct NewFetchedDisk {
   std::string machine;  // whose it is
 };
 
+// What was made for it.
+struct BegunDisk {
+  SnapshotId snapshot;
+  std::string hold;
+  std::shared_ptr<LayerDirectory> layers;
+};
+
 // Makes of that file the disk that `origin` says: without its hold, which is made here. From now on
 // the disk is whole, and depends on the store. On failure it is an empty one, and nothing is held.
-Status BeginFromSnapshot(Store& store, BlockOrigin origin, const NewFetchedDisk& disk);
+Result<BegunDisk> BeginFromSnapshot(Store& store, BlockOrigin origin, const NewFetchedDisk& disk);
+// Nobody has run it, nor is anybody going to: the file is an empty one again, nothing is held. What
+// cannot be done is logged. Looks up no path: may be called after a confinement.
+void GiveUpBegunDisk(Store& store, const BegunDisk& disk);
 
 // Of what BeginFromSnapshot has made: the path that it said. None: it is not told, or the hold is
 // none of these.

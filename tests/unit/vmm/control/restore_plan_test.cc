@@ -35,6 +35,20 @@ interface = "tap0"
 path = "store"
 )";
 
+TEST(RestorePlan, AForwardThatNoCardCanTakeIsRefused) {
+  std::string without = kRecorded;
+  without.erase(without.find("[[net]]"), without.find("[store]") - without.find("[[net]]"));
+  const RestoreOptions wish = {
+      .new_name = "copy",
+      .directory = "/srv/copy",
+      .forwards = {{.host_address = "127.0.0.1", .host_port = 14242, .guest_port = 4242}},
+      .store_path = "/backup/store"};
+  const Result<RestorePlan> refused = PlanRestore(InfoOf(without), wish);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message(), HasSubstr("--forward"));
+  EXPECT_TRUE(PlanRestore(InfoOf(kRecorded), wish).ok());
+}
+
 TEST(RestorePlan, InPlaceIsTheMachineAsItWas) {
   const RestorePlan plan = PlanRestore(InfoOf(kRecorded), {.store_path = "/backup/store"}).value();
   EXPECT_EQ(plan.config.name, "pacs");

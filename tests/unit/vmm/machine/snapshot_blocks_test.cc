@@ -83,7 +83,8 @@ class SnapshotBlocksTest : public testing::Test {
   }
   void Begin(const std::filesystem::path& image) {
     const UniqueFd fd(::open(image.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    const Status begun = BeginFromSnapshot(*OpenStore(), origin_, NewDisk(image, fd.get()));
+    const Result<BegunDisk> begun =
+        BeginFromSnapshot(*OpenStore(), origin_, NewDisk(image, fd.get()));
     ASSERT_TRUE(begun.ok()) << begun.error().message();
   }
   Status Merge(LayeredDisk::SourceBlocks how) {
@@ -191,6 +192,19 @@ TEST_F(SnapshotBlocksTest, WhatCannotBeBegunHoldsNothing) {
   const UniqueFd fd(::open(image_.c_str(), O_RDWR | O_CLOEXEC));
   EXPECT_FALSE(BeginFromSnapshot(*OpenStore(), origin_, NewDisk(image_, fd.get())).ok());
   EXPECT_EQ(OpenStore()->Holds()->size(), 1u) << "the first one's";
+}
+
+TEST_F(SnapshotBlocksTest, GivenUpItIsAnEmptyFileAndHoldsNothing) {
+  const UniqueFd fd(::open(image_.c_str(), O_RDWR | O_CLOEXEC));
+  const auto store = OpenStore();
+  {
+    const Result<BegunDisk> begun = BeginFromSnapshot(*store, origin_, NewDisk(image_, fd.get()));
+    ASSERT_TRUE(begun.ok()) << begun.error().message();
+    GiveUpBegunDisk(*store, *begun);
+  }
+  EXPECT_EQ(LayerDirectory::SourceOf(image_).value(), "");
+  EXPECT_FALSE(std::filesystem::exists(image_.string() + ".layers"));
+  EXPECT_EQ(store->Holds()->size(), 0u);
 }
 
 // The machine's thread that does so while it runs.
