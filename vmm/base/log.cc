@@ -21,11 +21,14 @@ constexpr size_t kMaxTextBytes = 3500;
 Mutex g_write_mutex;
 uint64_t g_lost_lines GUARDED_BY(g_write_mutex) = 0;
 
+// A terminal that somebody else is just writing to takes nothing for that moment.
+constexpr int kTerminalMomentMs = 20;
+
 // No: standard error is a pipe that nobody empties, or a terminal that is stopped. Whoever logs
-// holds up a device, and must not wait for it.
-bool StandardErrorTakesALine() {
+// holds up a device, and must not wait for it but once.
+bool StandardErrorTakesALine(bool lost_before) {
   pollfd entry{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
-  return ::poll(&entry, 1, 0) != 0;
+  return ::poll(&entry, 1, lost_before ? 0 : kTerminalMomentMs) != 0;
 }
 
 std::atomic<int> g_level = static_cast<int>(LogLevel::kInfo);
@@ -90,7 +93,7 @@ void LogText(LogLevel level, std::string_view text) {
   // A library that throws is caught at the line that calls it; a log that cannot be written is
   // lost.
   const MutexLock lock(g_write_mutex);
-  if (!StandardErrorTakesALine()) {
+  if (!StandardErrorTakesALine(g_lost_lines > 0)) {
     ++g_lost_lines;
     return;
   }
