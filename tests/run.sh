@@ -92,7 +92,7 @@ if wanted unit; then
 fi
 if wanted guest; then
   bash "$here/guest/prepare.sh"
-  run_ctest release '^guest$' 2
+  run_ctest release '^guest$' 1
 fi
 if wanted nested; then
   bash "$here/nested/prepare.sh"
