@@ -191,7 +191,7 @@ unsigned DefaultStoreWorkers() {
   cpu_set_t allowed;
   const int count =
       ::sched_getaffinity(0, sizeof(allowed), &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
-  return std::min(kMostWorkers, static_cast<unsigned>(std::max(count, 1) - 1));
+  return std::min(kMostWorkers, static_cast<unsigned>(std::max(count, 2) - 2));
 }
 
 }  // namespace pacsvisor

@@ -109,7 +109,8 @@ class ChunkPipeline {
   bool stopping_ GUARDED_BY(mutex_) = false;
 };
 
-// One fewer than there are processors for this process, at most kMostWorkers: the owner works too.
+// Two fewer than there are processors for this process, at most kMostWorkers: the owner works too,
+// and a guest that has to share its processor stands still for a slice of the scheduler's each time.
 unsigned DefaultStoreWorkers();
 
 }  // namespace pacsvisor
