@@ -5,6 +5,7 @@
 
 #include "vmm/base/align.h"
 #include "vmm/base/clock.h"
+#include "vmm/base/thread_priority.h"
 #include "vmm/dirty/dirty_bitmap.h"
 
 namespace pacsvisor {
@@ -129,11 +130,13 @@ Result<uint64_t> MemoryCapture::HarvestRound(CaptureObserver& observer) {
 
 Result<uint64_t> MemoryCapture::CopyRound(CaptureObserver& observer) {
   const uint64_t pages = TRY(HarvestRound(observer));
-  TRY(CopyPages(round_, std::max(options_.staging_bytes / memory_.block_bytes(), kMinStagedPages)));
+  TRY(CopyPages(round_, Guest::kRuns,
+                std::max(options_.staging_bytes / memory_.block_bytes(), kMinStagedPages)));
   return pages;
 }
 
-Status MemoryCapture::CopyPages(std::span<const uint64_t> words, uint64_t most_staged) {
+Status MemoryCapture::CopyPages(std::span<const uint64_t> words, Guest guest,
+                                uint64_t most_staged) {
   const uint64_t page_bytes = memory_.block_bytes();
   const uint64_t begun_ns = MonotonicNs();
   uint64_t copied = 0;
@@ -148,6 +151,9 @@ Status MemoryCapture::CopyPages(std::span<const uint64_t> words, uint64_t most_s
       }
       const std::span<uint8_t> place = TRY(staging_.PlaceFor(page));
       TRY(memory_.Read(page, place.first(page_bytes)));
+      if (guest == Guest::kRuns) {
+        LetOthersRun();
+      }
     }
     copied += extent.count;
   }
@@ -176,7 +182,7 @@ Status MemoryCapture::Harvest() {
 Status MemoryCapture::CopyRest() {
   TRY(residue_.Keep(round_));
   residue_pages_ = CountBits(round_);
-  return CopyPages(round_, memory_.block_count() + 1);
+  return CopyPages(round_, Guest::kStands, memory_.block_count() + 1);
 }
 
 Status MemoryCapture::Write(CaptureObserver& observer) {

@@ -59,8 +59,9 @@ class MemoryCapture {
   Result<uint64_t> CopyRound(CaptureObserver& observer);
   Result<uint64_t> ArmRound(CaptureObserver& observer);
   Status ArmAhead(CaptureObserver& observer);
+  enum class Guest { kRuns, kStands };
   // Drains where `most_staged` pages are staged already.
-  Status CopyPages(std::span<const uint64_t> words, uint64_t most_staged);
+  Status CopyPages(std::span<const uint64_t> words, Guest guest, uint64_t most_staged);
   Status Drain();
 
   const Space& memory_;

@@ -89,6 +89,7 @@ void ChunkPipeline::StartWorkers() {
 
 Status ChunkPipeline::Advance(size_t most) {
   while (const std::optional<Step> step = NextStep(most)) {
+    LetOthersRun();
     if (step->decided != nullptr) {
       TRY(DecideOn(*step->decided));
     } else if (step->written != nullptr) {
@@ -159,6 +160,7 @@ void ChunkPipeline::Work() {
       }
     }
     Do(*job, compressor);
+    LetOthersRun();
   }
 }
 
