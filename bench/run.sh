@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Measures pacsvisor as a whole, beside QEMU on the same host, kernel, image and back ends.
 #
-# usage: bash bench/run.sh [start|memory|block|net|snapshot|dirty|restore|tracked|pacs|store|nested|
-#                          all] [options]
+# usage: bash bench/run.sh [start|memory|density|block|net|snapshot|dirty|restore|tracked|pacs|store|
+#                          nested|all] [options]
 #   start    from exec and main() to the first guest instruction, to init, to Orthanc answering
 #   memory   private dirty memory beside the guest's
+#   density  what machines cost that only wait, eight at once
 #   block    fio in the guest on a virtio disk
 #   net      iperf3 between guest and host over virtio-net: TAP and the user-mode network
 #   snapshot the guest's pause, and until durable: incremental snapshots beside QEMU's ways to a file
@@ -16,8 +17,9 @@
 #   nested   a few snapshots under a real kvm-amd, which is emulated
 #   all      all of them (the default)
 #
-#   --runs N         of each VMM, taking turns (5; block, net, tracked, store 3; pacs 2; snapshot:
-#                    20 of one guest)
+#   --quick          each part once, with few cases: does it work, and about how long does it take?
+#   --runs N         of each VMM, taking turns (5; block, net, tracked, store 3; pacs, density 2; snapshot:
+#                    20 of one guest; dirty 20; nested 10)
 #   --seconds N      of one fio or iperf3 run (5)
 #   --only WORD      only the cases whose name contains WORD (several times: any of them)
 #   --cpus N         the guest's processors (1)

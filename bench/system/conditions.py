@@ -55,6 +55,13 @@ def load():
     return " ".join(f"{value:.2f}" for value in os.getloadavg())
 
 
+def stolen_ms():
+    """What a host below this one has taken of all processors since boot, where it tells."""
+    with open("/proc/stat", encoding="ascii") as file:
+        fields = file.readline().split()
+    return int(fields[8]) * 1000 / os.sysconf("SC_CLK_TCK")
+
+
 def show(conditions):
     width = max(len(name) for name in conditions)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in conditions.items())

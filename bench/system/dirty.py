@@ -7,6 +7,9 @@ the pages, then only looks at its clock while the snapshot is taken. "storm": it
 as fast as it can, every page of the share in turn. The stall is the longest time between two of the
 guest's looks at its clock (its command gap) from just before the snapshot to just after it;
 "without a snapshot" is the same over as much time, and is what the host does to every guest.
+"vCPU waited for a processor" is what the host's scheduler says of the same time, all waits together:
+a stall longer than the pause that this covers is not the snapshot's standing still but its work.
+"stolen" is what a host below this one took meanwhile, in steps of 10 ms, of all processors.
 "durable" counts from the instant, and what is stored before it, while the guest runs, is not in it;
 "command until durable" has both, and is what QEMU's ways are held against.
 Beside it QEMU, with the same guest: stop + migrate to a file, background-snapshot, savevm into a
@@ -23,6 +26,7 @@ import re
 import subprocess
 import time
 
+import conditions
 import machine
 import qmp
 import snapshot
@@ -61,6 +65,11 @@ class Guest:
     def calm(self):
         self._running.type("stop")
         self._running.expect("event done", 60)
+
+    def waited_ms(self):
+        """In all, for a processor of the host's; None: not known."""
+        waited_ns = self._running.vcpus_waited_ns()
+        return None if waited_ns is None else waited_ns / 1e6
 
     def gap_ms(self):
         """The longest since last asked."""
@@ -136,11 +145,15 @@ class Theirs:
 def _one(guest, taker, pages, storm, seed):
     if not storm:
         guest.write(pages, seed)
+    waited_ms = guest.waited_ms()
     guest.gap_ms()
-    begun = time.monotonic()
+    begun, stolen_ms = time.monotonic(), conditions.stolen_ms()
     taker.take()
     stall_ms, took_s = guest.gap_ms(), time.monotonic() - begun
     taker.add("stall", "ms", stall_ms)
+    taker.add("stolen by a host below", "ms", conditions.stolen_ms() - stolen_ms)
+    if waited_ms is not None:
+        taker.add("vCPU waited for a processor", "ms", guest.waited_ms() - waited_ms)
     time.sleep(min(took_s, 1))
     taker.add("stall without a snapshot", "ms", guest.gap_ms())
 

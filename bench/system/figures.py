@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import statistics
 
 # From so many samples on a percentile says something.
@@ -15,8 +16,9 @@ class Figures:
     peer : pacsvisor, so that a ratio above 1 always means that pacsvisor is the better one.
     """
 
-    def __init__(self):
-        self._cases = {}
+    def __init__(self, cases=None):
+        """cases: of as_json()."""
+        self._cases = {} if cases is None else cases
 
     def add(self, case, unit, vmm, value, more_is_better=False):
         self._entry(case, unit, more_is_better)["values"].setdefault(vmm, []).append(value)
@@ -28,7 +30,8 @@ class Figures:
     def as_json(self):
         return self._cases
 
-    def table(self):
+    def rows(self):
+        """The table's cells, its head first."""
         shares = [f"p{share}" for share, _ in PERCENTILES]
         rows = [("case", "unit", "vmm", "n", "median", *shares, "min .. max", "ratio")]
         for case, entry in self._cases.items():
@@ -40,9 +43,15 @@ class Figures:
                              "" if own is None or vmm == "pacsvisor"
                              else _ratio(own, values, entry["more_is_better"])))
                 case = ""  # named once
-        told = [f"not measured: {case}, {vmm}: {why}" for case, entry in self._cases.items()
+        return rows
+
+    def told(self):
+        """Of what there is no figure, and why."""
+        return [f"not measured: {case}, {vmm}: {why}" for case, entry in self._cases.items()
                 for vmm, why in entry.get("missing", {}).items()]
-        return "\n".join([_align(rows), *told])
+
+    def table(self):
+        return "\n".join([_align(self.rows()), *self.told()])
 
     def _entry(self, case, unit, more_is_better):
         return self._cases.setdefault(
@@ -82,8 +91,10 @@ def _align(rows):
 
 
 def write_json(path, conditions, results):
-    with open(path, "w", encoding="utf-8") as file:
+    """At every instant the file is a whole one."""
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
         json.dump({"conditions": conditions,
                    "results": {name: figures.as_json() for name, figures in results.items()}},
                   file, indent=1)
         file.write("\n")
+    os.replace(f"{path}.new", path)

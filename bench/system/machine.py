@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import glob
 import os
 import pty
 import select
@@ -92,6 +93,21 @@ class Running:
 
     def alive(self):
         return self._process.poll() is None
+
+    def vcpus_waited_ns(self):
+        """How long its vCPU threads have been ready to run without a processor; None: not known."""
+        waited_ns = []
+        for task in glob.glob("/proc/[0-9]*/task/[0-9]*"):
+            try:
+                with open(f"{task}/comm", encoding="ascii", errors="replace") as file:
+                    if not file.read().startswith("vcpu"):
+                        continue
+                if os.getpgid(int(task.split("/")[2])) == self._process.pid:
+                    with open(f"{task}/schedstat", encoding="ascii") as file:
+                        waited_ns.append(int(file.read().split()[1]))
+            except (OSError, ValueError):
+                continue  # it ended, or the kernel keeps no account
+        return sum(waited_ns) if waited_ns else None
 
     def first_output_ns(self, timeout_s):
         """When the guest's first byte arrived."""

@@ -8,6 +8,7 @@ import time
 
 import block
 import conditions
+import density
 import dirty
 import figures
 import guest_files
@@ -22,9 +23,14 @@ import start
 import store
 import tracked
 
-PARTS = {"start": start, "memory": memory, "block": block, "net": net,
+PARTS = {"start": start, "memory": memory, "density": density, "block": block, "net": net,
          "snapshot": snapshot, "dirty": dirty, "restore": restore, "tracked": tracked,
          "pacs": pacs, "store": store, "nested": nested}
+
+
+# What --quick measures of the parts with many cases: words of their names.
+QUICK = ("randread 4k QD1", "tap", "user", "512", "256 MiB, 0.1 %", "256 MiB, restored", "tracked,",
+         "pacs,", "store,")
 
 
 class Bench:
@@ -45,6 +51,7 @@ class Bench:
         self._files = options.files
         self._work = options.work
         self._begun = time.monotonic()
+        self.save = lambda: None
 
     def vmms(self):
         return [self.pacsvisor, *self._against] + ([machine.Qemu()] if self.peers else [])
@@ -60,14 +67,17 @@ class Bench:
         return guest_files.GuestFiles(self._files, os.path.join(self._work, part))
 
     def progress(self, text):
+        """Between two measurements: says what comes, and keeps what there is."""
+        self.save()
         print(f"[{time.monotonic() - self._begun:7.1f} s] {text}", flush=True)
 
 
 def parse():
     parser = argparse.ArgumentParser(prog="bash bench/run.sh")
     parser.add_argument("part", nargs="?", default="all", choices=[*PARTS, "all"])
-    parser.add_argument("--runs", type=int, default=0)
-    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--runs", type=int)
+    parser.add_argument("--seconds", type=int)
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--json")
@@ -78,7 +88,14 @@ def parse():
     parser.add_argument("--files", required=True)
     parser.add_argument("--study", required=True)
     parser.add_argument("--work", required=True)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.runs is None:
+        options.runs = 1 if options.quick else 0
+    if options.seconds is None:
+        options.seconds = 1 if options.quick else 5
+    if options.quick and not options.only:
+        options.only = list(QUICK)
+    return options
 
 
 def main():
@@ -87,6 +104,13 @@ def main():
     facts = conditions.gather(options.pacsvisor, os.path.dirname(options.work), bench.peers)
     print(conditions.show(facts), flush=True)
     results, broken = {}, ""
+
+    def save(incomplete):
+        if options.json:
+            figures.write_json(options.json, {**facts, "incomplete": incomplete}, results)
+
+    # Whatever ends this process: what was measured is kept, and marked.
+    bench.save = lambda: save("it was still measuring, or was killed")
     try:
         for name in PARTS if options.part == "all" else [options.part]:
             results[name] = figures.Figures()
@@ -95,16 +119,20 @@ def main():
         broken = str(failure)
     except KeyboardInterrupt:
         broken = "interrupted"
-    if broken:
-        print(f"error: {broken}\nwhat was measured before that follows", file=sys.stderr)
-        facts["incomplete"] = broken
     facts["load after"] = conditions.load()
     for name, result in results.items():
         print(f"\n{name}\n{result.table()}")
     print(f"\nload: before {facts['load before']}, after {facts['load after']}; "
           "a ratio above 1 means that pacsvisor is the better one")
+    if broken:
+        print(f"error: {broken}\nwhat was measured before that stands above", file=sys.stderr)
+        facts["incomplete"] = broken
     if options.json:
-        figures.write_json(options.json, facts, results)
+        try:
+            figures.write_json(options.json, facts, results)
+        except OSError as failure:
+            print(f"error: cannot write {options.json}: {failure.strerror}", file=sys.stderr)
+            return 1
     return 1 if broken else 0
 
 

@@ -40,7 +40,7 @@ NESTED_PACKAGES=(qemu-system-x86 qemu-utils gcc libc6-dev iproute2)
 TEST_PACKAGES=(
   clang clang-format clang-tidy libclang-rt-14-dev lld acpica-tools qemu-system-x86 qemu-utils fio
   iperf3 iproute2 python3 python3-cryptography python3-zstandard
-  python3-xxhash
+  python3-xxhash python3-matplotlib
 )
 # Building the native Linux where no ready one fits.
 NATIVE_LINUX_PACKAGES=(flex bison libelf-dev libssl-dev bc xz-utils gcc make patch zstd)
