@@ -5,11 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "tests/support/memory_store_files.h"
-#include "vmm/base/byte_order.h"
-#include "vmm/store/export_format.h"
-#include "vmm/store/sha256.h"
-#include "vmm/store/store.h"
+#include "tests/fuzz/import_check.h"
 
 namespace {
 
@@ -41,11 +37,7 @@ void MakeRight(std::vector<uint8_t>& bytes) {
     const Hash id = Sha256(std::span(bytes).subspan(kExportHeaderBytes, root_bytes));
     std::copy(id.begin(), id.end(), bytes.begin() + kIdAt);
   }
-  if (bytes.size() >= kExportHeaderBytes + kExportTrailerBytes) {
-    const size_t end = bytes.size() - kExportTrailerBytes;
-    const Hash hash = Sha256(std::span(bytes).first(end));
-    std::copy(hash.begin(), hash.end(), bytes.begin() + static_cast<ptrdiff_t>(end + 8));
-  }
+  RightTheTrailer(bytes);
 }
 
 }  // namespace
@@ -53,22 +45,6 @@ void MakeRight(std::vector<uint8_t>& bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<uint8_t> bytes(data, data + size);
   MakeRight(bytes);
-  const auto files = Prepared().After(MemoryStoreFiles::Cut::kKilled);
-  const std::vector<std::string> before = files->Paths();
-  const auto store = Store::Open(files).value();
-  size_t at = 0;
-  const Result<ImportReport> report = store->Import([&](std::span<uint8_t> into) -> Result<size_t> {
-    const size_t part = std::min(into.size(), bytes.size() - at);
-    std::copy_n(bytes.begin() + static_cast<ptrdiff_t>(at), part, into.begin());
-    at += part;
-    return part;
-  });
-  if (!report.ok()) {
-    CHECK(!report.error().message().empty());
-    CHECK(files->Paths() == before, "{}", report.error().message());
-  }
-  const VerifyReport verified = store->Verify({}, nullptr).value();
-  CHECK(verified.damages.empty(), "{}", verified.damages[0].what);
-  CHECK(verified.snapshots == (report.ok() && !report->was_there ? 2 : 1));
+  CheckImport(Prepared(), nullptr, bytes);
   return 0;
 }
