@@ -26,8 +26,9 @@ inline void RightTheTrailer(std::span<uint8_t> bytes) {
   std::copy(hash.begin(), hash.end(), bytes.begin() + static_cast<ptrdiff_t>(end + 8));
 }
 
-// Into a store that has one snapshot: refused in words with nothing left there, or there whole.
-inline void CheckImport(const MemoryStoreFiles& prepared, std::shared_ptr<const StoreKey> key,
+// Into a store that has one snapshot: refused in words with nothing left there (false), or there
+// whole.
+inline bool CheckImport(const MemoryStoreFiles& prepared, std::shared_ptr<const StoreKey> key,
                         std::span<const uint8_t> bytes) {
   const auto files = prepared.After(MemoryStoreFiles::Cut::kKilled);
   const std::vector<std::string> before = files->Paths();
@@ -45,6 +46,7 @@ inline void CheckImport(const MemoryStoreFiles& prepared, std::shared_ptr<const 
   const VerifyReport verified = store->Verify({}, nullptr).value();
   CHECK(verified.damages.empty(), "{}", verified.damages[0].what);
   CHECK(verified.snapshots == (report.ok() && !report->was_there ? 2 : 1));
+  return report.ok();
 }
 
 }  // namespace pacsvisor

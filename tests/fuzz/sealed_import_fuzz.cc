@@ -25,7 +25,7 @@ struct Prepared {
 
 // One of `kBlocks` blocks, all of them this byte or, with `more`, each another.
 SnapshotId Take(Store& store, bool more) {
-  auto writer = store.Begin(std::nullopt, {{"disk0", kBlocks * kBlockBytes, kBlockBytes}}).value();
+  auto writer = store.Begin(std::nullopt, {{"disk0", kBlockBytes, kBlocks * kBlockBytes}}).value();
   for (uint64_t i = 0; i < kBlocks; ++i) {
     const auto value = static_cast<uint8_t>(more ? i + 1 : 1);
     CHECK(writer->Add(0, BlockIndex(i), std::vector<uint8_t>(kBlockBytes, value)).ok());
@@ -36,9 +36,8 @@ SnapshotId Take(Store& store, bool more) {
 
 Prepared Prepare() {
   const std::vector<uint8_t> key_bytes(kStoreKeyBytes, 9);
-  Prepared prepared = {.key = StoreKey::Of(key_bytes).value(),
-                       .target = MemoryStoreFiles::Create(),
-                       .exported = {}};
+  Prepared prepared = {
+      .key = StoreKey::Of(key_bytes).value(), .target = MemoryStoreFiles::Create(), .exported = {}};
   CHECK(Store::Create(*prepared.target, prepared.key.get()).ok());
   const auto target = Store::Open(prepared.target, {}, prepared.key).value();
   Take(*target, false);
@@ -100,6 +99,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (right % 8 != 0) {
     RightTheTrailer(bytes);
   }
-  CheckImport(*prepared.target, prepared.key, bytes);
+  const bool taken = CheckImport(*prepared.target, prepared.key, bytes);
+  CHECK(taken || bytes != prepared.exported);
   return 0;
 }

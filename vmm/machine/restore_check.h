@@ -8,7 +8,8 @@
 namespace pacsvisor {
 
 // Offers the saved processor to a virtual one that is thrown away: kUnsupported names what this
-// host's KVM lacks (features, the TSC's frequency). `config` is the snapshot's.
+// host's KVM lacks (features, the TSC's frequency). `config` is the snapshot's. The caller's thread
+// is the only one of its process.
 Status CheckHostCanRun(const MachineConfig& config, SnapshotReader& snapshot);
 
 }  // namespace pacsvisor
