@@ -167,8 +167,11 @@ TEST_F(LayeredSourceTest, FetchingThatHasStoppedGoesOnWhenItIsToldTo) {
   Fail();
   fixture_.WorkUntil([this] { return source_->failures() > 0; });
   const uint64_t failures = source_->failures();
-  disk().FetchAgain();
-  fixture_.WorkUntil([&] { return source_->failures() > failures; });
+  // Told before the disk knows of the failure it has nothing to do.
+  fixture_.WorkUntil([&] {
+    disk().FetchAgain();
+    return source_->failures() > failures;
+  });
   source_->Mend();
   while (disk().needs_source()) {
     disk().FetchAgain();
