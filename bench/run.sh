@@ -27,7 +27,8 @@
 #   --pacsvisor FILE a pacsvisor built elsewhere; nothing is compiled then
 #   --against FILE   a second pacsvisor to compare with, such as the one before a change
 #   --unfiltered     with a second run of the same pacsvisor without its system call filters
-#   --no-qemu        without QEMU
+#   --no-qemu        without Debian's QEMU
+#   --qemu FILE      another QEMU as well, such as a newer one
 #
 # The guest is the native Linux of guests/native-linux, which every KVM runs at native speed, over
 # the tools image of guests/pacs. Nothing is asserted on time. Installs the packages it misses.

@@ -45,8 +45,8 @@ def gather(pacsvisor, work, peers):
         "images on": _file_system(work),
         "load before": load(),
     }
-    if peers:
-        conditions["qemu"] = _first_line(["qemu-system-x86_64", "--version"])
+    for peer in peers:
+        conditions[peer.name] = _first_line([peer.program, "--version"])
     return conditions
 
 

@@ -120,10 +120,10 @@ class Theirs:
 
     WAYS = ("stop + migrate", "background-snapshot", "savevm")
 
-    def __init__(self, peer, way, directory, case, figures):
+    def __init__(self, vmm, peer, way, directory, case, figures):
         self._peer, self._way, self._case, self._figures = peer, way, case, figures
         self._file = os.path.join(directory, "file")
-        self.name = f"qemu {way}"
+        self.name = f"{vmm.name} {way}"
         background = way == "background-snapshot"
         peer.command("migrate-set-capabilities", capabilities=[
             {"capability": "background-snapshot", "state": background}])
@@ -192,7 +192,7 @@ def _share(bench, figures, vmm, files, memory_mib, share, runs, storm, tracking=
             peer = qmp.Qmp(socket)
             peer.command("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
             try:
-                taker = Theirs(peer, way, directory, case, figures)
+                taker = Theirs(vmm, peer, way, directory, case, figures)
             except machine.Failed as reason:
                 bench.progress(f"no {way}: {reason}")
                 continue

@@ -217,16 +217,17 @@ class Pacsvisor:
 class Qemu:
     """QEMU's leanest machine with the same devices: virtio over PCI, disks on an I/O thread."""
 
-    name = "qemu"
-
-    def __init__(self, vhost=False):
+    def __init__(self, program="qemu-system-x86_64", name="qemu", vhost=False):
+        self.program = program
+        self.name = f"{name}+vhost" if vhost else name
         self._vhost = vhost
-        if vhost:
-            self.name = "qemu+vhost"
+
+    def with_vhost(self):
+        return Qemu(self.program, self.name, vhost=True)
 
     def start(self, machine, directory, qmp="", savevm="", typed=False):
         command = [
-            "qemu-system-x86_64", "-M", "microvm,pit=off,pic=off,rtc=on,pcie=on,acpi=on",
+            self.program, "-M", "microvm,pit=off,pic=off,rtc=on,pcie=on,acpi=on",
             "-accel", "kvm", "-cpu", "host,-arch-capabilities", "-m", str(machine.memory_mib),
             "-smp", str(machine.cpus), "-nodefaults", "-no-user-config", "-display", "none",
             "-no-reboot", "-serial", "stdio", "-kernel", machine.kernel, "-append",

@@ -40,7 +40,10 @@ class Bench:
         self.runs = options.runs
         self.seconds = options.seconds
         self.cpus = options.cpus
-        self.peers = not options.no_qemu
+        self.qemus = [] if options.no_qemu else [machine.Qemu()]
+        if options.qemu:
+            self.qemus.append(machine.Qemu(options.qemu, "other qemu"))
+        self.peers = bool(self.qemus)
         self.pacsvisor = machine.Pacsvisor(options.pacsvisor)
         self._against = [machine.Pacsvisor(options.against, "against")] if options.against else []
         if options.unfiltered:
@@ -54,7 +57,7 @@ class Bench:
         self.save = lambda: None
 
     def vmms(self):
-        return [self.pacsvisor, *self._against] + ([machine.Qemu()] if self.peers else [])
+        return [self.pacsvisor, *self._against, *self.qemus]
 
     def wanted(self, case):
         return not self._only or any(word in case for word in self._only)
@@ -84,6 +87,7 @@ def parse():
     parser.add_argument("--against")
     parser.add_argument("--unfiltered", action="store_true")
     parser.add_argument("--no-qemu", action="store_true")
+    parser.add_argument("--qemu")
     parser.add_argument("--pacsvisor", required=True)
     parser.add_argument("--files", required=True)
     parser.add_argument("--study", required=True)
@@ -101,7 +105,7 @@ def parse():
 def main():
     options = parse()
     bench = Bench(options)
-    facts = conditions.gather(options.pacsvisor, os.path.dirname(options.work), bench.peers)
+    facts = conditions.gather(options.pacsvisor, os.path.dirname(options.work), bench.qemus)
     print(conditions.show(facts), flush=True)
     results, broken = {}, ""
 

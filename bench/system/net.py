@@ -73,7 +73,7 @@ def measure(bench, figures):
                     continue
                 peers = bench.vmms()
                 if backend == "tap" and bench.peers and os.path.exists("/dev/vhost-net"):
-                    peers.append(machine.Qemu(vhost=True))
+                    peers += [vmm.with_vhost() for vmm in peers if isinstance(vmm, machine.Qemu)]
                 for vmm in peers:
                     bench.progress(f"net, {backend}, run {run + 1}, {vmm.name}")
                     _measure_one(files, job, bench, figures, backend, space, vmm)

@@ -112,7 +112,7 @@ def measure_qemu(bench, figures, vmm, files, memory_mib):
         peer = qmp.Qmp(socket)
         peer.command("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
         for background in (False, True):
-            name = "qemu background-snapshot" if background else "qemu stop + migrate"
+            name = f"{vmm.name} background-snapshot" if background else f"{vmm.name} stop + migrate"
             if background:
                 try:
                     peer.command("migrate-set-capabilities", capabilities=[

@@ -85,5 +85,5 @@ def start(way, description, directory, figures, typed=False):
         if way.theirs:
             peer = qmp.Qmp(socket)
             peer.command("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
-            taker = dirty.Theirs(peer, way.theirs, directory, case, figures)
+            taker = dirty.Theirs(way.vmm, peer, way.theirs, directory, case, figures)
         yield Started(running, taker, way.interval_s)
