@@ -6,6 +6,7 @@
 
 #include "vmm/base/align.h"
 #include "vmm/base/thread.h"
+#include "vmm/base/thread_priority.h"
 #include "vmm/disk/block_map.h"
 
 namespace pacsvisor {
@@ -101,6 +102,9 @@ void BlockFetcher::Run() {
       background_running_ -= fetch.background ? 1 : 0;
     }
     wake_();
+    if (fetch.background) {
+      LetOthersRun();
+    }
   }
 }
 

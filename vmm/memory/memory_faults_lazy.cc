@@ -8,6 +8,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/base/thread.h"
+#include "vmm/base/thread_priority.h"
 #include "vmm/memory/memory_faults.h"
 
 namespace pacsvisor {
@@ -143,6 +144,7 @@ Status MemoryFaults::Prefetch(LazyPages& lazy, Extent pages, std::span<uint8_t> 
     if (whole) {
       BecomeWhole(lazy);
     }
+    LetOthersRun();  // nobody waits for a page here: that would be for long
   }
   return {};
 }
