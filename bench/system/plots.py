@@ -10,7 +10,8 @@ matplotlib.use("Agg")  # to files
 
 from matplotlib import pyplot  # noqa: E402  (after the choice of what draws)
 
-PARTS = ("kick", "state", "harvest", "copy", "flip", "resume")
+from snapshot import PARTS  # noqa: E402
+
 _SHARE = re.compile(r"(\d+) MiB, ([\d.]+) % quiet: (.*)")
 _DEPTH = re.compile(r"(.*), depth, quarter (\d) of (\d+): (.*)")
 

@@ -6,8 +6,9 @@ import subprocess
 import tempfile
 import unittest
 
+from snapshot import PARTS
+
 REPORT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "report")
-PARTS = ("kick", "state", "harvest", "copy", "flip", "resume")
 
 
 def entry(**values):
