@@ -78,7 +78,7 @@ Status NetDevice::Attach(VirtioTransport& transport, GuestMemory& memory) {
   transport_ = &transport;
   memory_ = &memory;
   TRY(backend_->Start(*loop_, *this));
-  TRY(loop_->Add(flap_timer_.get(), EPOLLIN, [this](uint32_t) { EndFlap(); }));
+  TRY(loop_->Add(flap_timer_.get(), EPOLLIN, [this](uint32_t) { OnFlapTimer(); }));
   TRY(WatchLimiters());
   return loop_->Start();
 }
@@ -118,7 +118,7 @@ void NetDevice::ReadConfig(uint64_t offset, std::span<uint8_t> data) {
                            offset + count > offsetof(VirtioNetConfigSpace, status);
   if (read_status && flap_ == Flap::kDown) {
     flap_ = Flap::kSeenDown;
-    loop_->Post([this] { ArmFlapTimer(); });
+    loop_->Post([this] { ArmFlapTimer(kFlapNs); });
   }
 }
 
@@ -165,6 +165,7 @@ void NetDevice::ForgetDriver() {
   receive_.Unbind();
   control_ = NetControlState{.mac = options_.mac};
   flap_ = Flap::kNone;
+  receive_held_ = false;
   restored_.reset();
 }
 

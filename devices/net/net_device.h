@@ -99,6 +99,9 @@ class NetDevice final : public VirtioDevice, private NetReceiver {
  private:
   // Of a restore: what the driver sees of the link until it has noticed.
   enum class Flap { kNone, kDown, kSeenDown };
+  // How long the driver sees a link that is down after it has looked at it: long enough that a
+  // driver which looks twice (4.1.4.3.1 allows it to) sees the same.
+  static constexpr long kFlapNs = 50'000'000;
   struct SavedHeads {
     std::vector<uint16_t> receive;
     std::vector<uint16_t> transmit;
@@ -121,8 +124,8 @@ class NetDevice final : public VirtioDevice, private NetReceiver {
   bool HeadsFit(uint16_t index, const std::vector<uint16_t>& heads) const REQUIRES(mutex_);
   bool ReturnHeads(const SavedHeads& heads) REQUIRES(mutex_);
   void StartFlap() REQUIRES(mutex_);
-  void ArmFlapTimer();
-  void EndFlap();
+  void ArmFlapTimer(long nanoseconds);
+  void OnFlapTimer();
 
   // NetReceiver, on the worker.
   size_t Receive(std::span<NetPacket> packets) override;
@@ -179,6 +182,9 @@ class NetDevice final : public VirtioDevice, private NetReceiver {
   NetControlState control_ GUARDED_BY(mutex_);
   bool link_plugged_ GUARDED_BY(mutex_) = true;
   Flap flap_ GUARDED_BY(mutex_) = Flap::kNone;
+  // Frames to the guest wait at the back end: a guest whose link is down, or was just now, takes
+  // them and cannot answer.
+  bool receive_held_ GUARDED_BY(mutex_) = false;
   std::optional<SavedHeads> restored_ GUARDED_BY(mutex_);  // from Load to the first Resume
 };
 

@@ -14,9 +14,10 @@ namespace pacsvisor {
 namespace {
 
 constexpr uint32_t kNetStateVersion = 1;
-// How long the driver sees a link that is down after it has looked at it: long enough that a driver
-// which looks twice (4.1.4.3.1 allows it to) sees the same.
-constexpr long kFlapNs = 50'000'000;
+// How long frames wait for a driver to look at a link that is down, and, once that is up again, for
+// the guest's network to follow.
+constexpr long kLookNs = 999'999'999;
+constexpr long kSettleNs = 50'000'000;
 
 void SaveHeads(StateNode& node, std::string_view name, std::span<const uint16_t> heads) {
   std::vector<uint8_t> bytes(heads.size() * sizeof(uint16_t));
@@ -122,28 +123,37 @@ bool NetDevice::ReturnHeads(const SavedHeads& heads) {
 void NetDevice::StartFlap() {
   if ((features_ & kNetFeatureStatus) != 0 && LinkUp()) {
     flap_ = Flap::kDown;
+    receive_held_ = true;
+    ArmFlapTimer(kLookNs);
     LinkChanged();
   }
 }
 
-void NetDevice::ArmFlapTimer() {
-  const itimerspec once = {.it_interval = {}, .it_value = {.tv_sec = 0, .tv_nsec = kFlapNs}};
+void NetDevice::ArmFlapTimer(long nanoseconds) {
+  const itimerspec once = {.it_interval = {}, .it_value = {.tv_sec = 0, .tv_nsec = nanoseconds}};
   const int armed = ::timerfd_settime(flap_timer_.get(), 0, &once, nullptr);
   CHECK(armed == 0, "timerfd_settime: errno {}", errno);
 }
 
-void NetDevice::EndFlap() {
+// Up again, where the driver has seen it down; then, or where it has not looked, frames wait no
+// longer.
+void NetDevice::OnFlapTimer() {
   uint64_t expirations = 0;
   if (::read(flap_timer_.get(), &expirations, sizeof(expirations)) < 0) {
     return;
   }
-  const MutexLock lock(mutex_);
-  if (flap_ != Flap::kSeenDown) {
-    return;  // reset meanwhile
+  {
+    const MutexLock lock(mutex_);
+    if (flap_ == Flap::kSeenDown) {
+      flap_ = Flap::kNone;
+      control_.announce |= (features_ & kNetFeatureGuestAnnounce) != 0;
+      LinkChanged();
+      ArmFlapTimer(kSettleNs);
+      return;
+    }
+    receive_held_ = false;
   }
-  flap_ = Flap::kNone;
-  control_.announce |= (features_ & kNetFeatureGuestAnnounce) != 0;
-  LinkChanged();
+  backend_->ResumeReceive();
 }
 
 }  // namespace pacsvisor

@@ -162,8 +162,8 @@ void NetDevice::SendBatch(bool link_is_up) {
 
 size_t NetDevice::Receive(std::span<NetPacket> packets) {
   const MutexLock lock(mutex_);
-  if (paused_) {
-    return 0;  // Resume asks for them
+  if (paused_ || receive_held_) {
+    return 0;  // Resume asks for them, or OnFlapTimer
   }
   if (!CanRun() || !LinkUp() || !receive_.bound()) {
     receive_drops_.fetch_add(packets.size(), kRelaxed);

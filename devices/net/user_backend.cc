@@ -154,9 +154,11 @@ Status UserBackend::Start(EventLoop& loop, NetReceiver& receiver) {
 }
 
 int UserBackend::BeforeWait() {
-  filled_ = stage_.empty();
+  filled_ = has_driver_ && stage_.empty();
   if (!filled_) {
-    // The guest has no room: what comes waits in the host's sockets, and libslirp's timers with it.
+    // The guest has no room, or no driver yet: what comes waits in the host's sockets, and
+    // libslirp's timers with it. (What is lost on its way to the guest, libslirp sends again after
+    // 6 seconds.)
     watches_.Clear(*loop_);
     return -1;
   }
@@ -243,7 +245,10 @@ bool UserBackend::MayEnter(std::span<const uint8_t> frame) {
 
 void UserBackend::EndOfBatch() { Deliver(); }
 
-void UserBackend::ResumeReceive() { Deliver(); }
+void UserBackend::ResumeReceive() {
+  has_driver_ = true;
+  Deliver();
+}
 
 void UserBackend::Deliver() {
   if (!stage_.empty()) {

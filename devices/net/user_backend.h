@@ -99,7 +99,8 @@ class UserBackend final : public NetworkBackend {
   NetReceiver* receiver_ = nullptr;
   // The loop's thread. slirp_ comes last: its end calls back.
   PacketStage stage_;
-  bool filled_ = false;  // libslirp was asked what it waits for, since the last wait
+  bool filled_ = false;      // libslirp was asked what it waits for, since the last wait
+  bool has_driver_ = false;  // some time it has had one, since this was made
   RateLimitedLog guest_log_;
   RateLimitedLog limit_log_;
   TokenBucket fragments_;

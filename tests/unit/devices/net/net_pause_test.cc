@@ -292,8 +292,33 @@ TEST_F(NetPause, ARestoredDeviceKeepsModesAndAddress) {
   twin_->network->Settle();
   EXPECT_EQ(twin_->network->offloads(), kEverything);
   twin_->network->Inject(Frame(60, 1));  // no longer to its address
-  twin_->network->Settle();
+  while (twin_->device->counters().receive_drops == 0) {
+    twin_->network->Settle();  // it waits until the link has been down and up
+  }
   EXPECT_EQ(twin_->device->counters().receive_drops, 1u);
+}
+
+// It could not answer: its link is down.
+TEST_F(NetPause, AFrameForARestoredGuestWaitsUntilItsLinkIsUpAgain) {
+  Start();
+  Restore();
+  const auto& twin_transport = twin_harness_->transport();
+  const uint64_t seen = twin_transport.config_interrupts();
+  twin_harness_->Resume();
+  ASSERT_TRUE(twin_transport.WaitForConfigInterrupt(seen));
+  EXPECT_EQ(TwinStatus(), 0);
+  twin_->network->Inject(Frame(60, 1));
+  ASSERT_TRUE(twin_harness_->WaitUsed(kNetReceiveQueue).has_value());
+  EXPECT_EQ(twin_transport.config_interrupts(), seen + 2);
+  EXPECT_EQ(twin_->device->counters().receive_drops, 0u);
+}
+
+TEST_F(NetPause, ADriverThatNeverLooksAtItsLinkGetsItsFramesAllTheSame) {
+  Start();
+  Restore();
+  twin_harness_->Resume();
+  twin_->network->Inject(Frame(60, 1));
+  EXPECT_TRUE(twin_harness_->WaitUsed(kNetReceiveQueue).has_value());
 }
 
 // A saved state is input from outside.

@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 
+#include <functional>
 #include <thread>
 
 #include "tests/unit/devices/net/guest_stack.h"
@@ -36,6 +37,7 @@ class UserNetworkTest : public testing::Test {
     auto backend = UserBackend::Create(network);
     ASSERT_TRUE(backend.ok()) << backend.error().message();
     device_ = NetDevice::Create({.name = "net0", .mac = kGuestMac}, *std::move(backend)).value();
+    before_driver_();
     ASSERT_EQ(features & ~device_->device_features(), 0u);
     card_ = std::make_unique<GuestCard>(
         *device_, *memory_,
@@ -66,6 +68,7 @@ class UserNetworkTest : public testing::Test {
   }
 
   const NetworkNamespace namespace_;
+  std::function<void()> before_driver_ = [] {};
   std::unique_ptr<GuestMemory> memory_ = MakeTestMemory();
   std::unique_ptr<NetDevice> device_;
   std::unique_ptr<GuestCard> card_;
@@ -141,6 +144,16 @@ TEST_F(UserNetworkTest, LetsTheGuestReachTheHostByTheGateway) {
 TEST_F(UserNetworkTest, ForwardsTcp) {
   Start({.forwards = {kDicom}});
   Exchange(300'000, 1460, {});
+}
+
+// What is lost on its way to a guest without a driver, libslirp sends again after 6 seconds.
+TEST_F(UserNetworkTest, AConnectionMadeBeforeTheGuestHasADriverWaitsForIt) {
+  HostSocket socket(SOCK_STREAM);
+  before_driver_ = [&] { ASSERT_TRUE(socket.Connect(kLoopback, 4242)); };
+  Start({.forwards = {kDicom}});
+  GuestTcp connection(*stack_, 104);
+  EXPECT_TRUE(connection.Accept());
+  EXPECT_EQ(device_->counters().receive_drops, 0u);
 }
 
 TEST_F(UserNetworkTest, ForwardsTcpWithChecksumsLeftToTheDevice) {
