@@ -109,6 +109,16 @@ finish_upload() {
   exec {upload}>&-
 }
 
+# So that the last snapshot has one to hold, however slow the host.
+wait_for_confirmed_study() {
+  local tenths
+  for ((tenths = 0; tenths < 900; tenths++)); do
+    [ ! -s "$out/load-confirmed" ] || return 0
+    sleep 0.1
+  done
+  fail "no study was confirmed in 90 s"
+}
+
 snapshots_under_load() {
   local number sender count=${PACS_SNAPSHOT_COUNT:-3}
   rm -f "$out/load-stop"
@@ -117,6 +127,7 @@ snapshots_under_load() {
   open_upload
   for ((number = 1; number <= count; number++)); do
     send_upload $((upload_bytes / (count + 1)))
+    [ "$number" -lt "$count" ] || wait_for_confirmed_study
     take_snapshot "under load, $number"
   done
   finish_upload
