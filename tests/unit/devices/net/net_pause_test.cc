@@ -33,7 +33,17 @@ class NetPause : public NetDeviceTest {
     return static_cast<uint16_t>(status[0] | status[1] << 8);
   }
 
+  // The restored driver has looked at its link.
+  void RestoreUntilLinkIsDown() {
+    Restore();
+    seen_ = twin_harness_->transport().config_interrupts();
+    twin_harness_->Resume();
+    ASSERT_TRUE(twin_harness_->transport().WaitForConfigInterrupt(seen_));
+    EXPECT_EQ(TwinStatus(), 0);
+  }
+
   StateNode saved_;
+  uint64_t seen_ = 0;  // interrupts for the configuration, before it was resumed
   std::unique_ptr<DeviceOnNetwork> twin_;
   std::unique_ptr<VirtioDeviceHarness> twin_harness_;
 };
@@ -269,13 +279,8 @@ TEST_F(NetPause, ARestoredDeviceCanBeSavedAgainBeforeItRuns) {
 
 TEST_F(NetPause, ARestoredDriverSeesTheLinkGoDownAndUpAndIsAskedToAnnounce) {
   Start();
-  Restore();
-  const auto& twin_transport = twin_harness_->transport();
-  const uint64_t seen = twin_transport.config_interrupts();
-  twin_harness_->Resume();
-  ASSERT_TRUE(twin_transport.WaitForConfigInterrupt(seen));
-  EXPECT_EQ(TwinStatus(), 0);
-  ASSERT_TRUE(twin_transport.WaitForConfigInterrupt(seen + 1));
+  RestoreUntilLinkIsDown();
+  ASSERT_TRUE(twin_harness_->transport().WaitForConfigInterrupt(seen_ + 1));
   EXPECT_EQ(TwinStatus(), kNetStatusLinkUp | kNetStatusAnnounce);
 }
 
@@ -301,15 +306,10 @@ TEST_F(NetPause, ARestoredDeviceKeepsModesAndAddress) {
 // It could not answer: its link is down.
 TEST_F(NetPause, AFrameForARestoredGuestWaitsUntilItsLinkIsUpAgain) {
   Start();
-  Restore();
-  const auto& twin_transport = twin_harness_->transport();
-  const uint64_t seen = twin_transport.config_interrupts();
-  twin_harness_->Resume();
-  ASSERT_TRUE(twin_transport.WaitForConfigInterrupt(seen));
-  EXPECT_EQ(TwinStatus(), 0);
+  RestoreUntilLinkIsDown();
   twin_->network->Inject(Frame(60, 1));
   ASSERT_TRUE(twin_harness_->WaitUsed(kNetReceiveQueue).has_value());
-  EXPECT_EQ(twin_transport.config_interrupts(), seen + 2);
+  EXPECT_EQ(twin_harness_->transport().config_interrupts(), seen_ + 2);
   EXPECT_EQ(twin_->device->counters().receive_drops, 0u);
 }
 
